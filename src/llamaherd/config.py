@@ -1,0 +1,226 @@
+"""All settings, from one table of environment variables.
+
+``Settings.from_environ`` is the only reader of the environment; everything else gets the frozen
+object. The table also prints the help of ``ollama serve --help``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from llamaherd.duration import FOREVER, InvalidDuration, keep_alive
+from llamaherd.errors import ConfigError
+
+DEFAULT_PORT: Final = 11434
+
+#: Origins that are always allowed, in every scheme and with any port where it says ``:*``.
+DEFAULT_ORIGINS: Final = (
+    *(
+        f"{scheme}://{host}{port}"
+        for host in ("localhost", "127.0.0.1", "0.0.0.0")
+        for scheme in ("http", "https")
+        for port in ("", ":*")
+    ),
+    "app://*",
+    "file://*",
+    "tauri://*",
+    "vscode-webview://*",
+    "vscode-file://*",
+)
+
+KV_CACHE_TYPES: Final = ("f16", "f32", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the server listens and clients connect: scheme, host without brackets, port, path."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+
+    @property
+    def netloc(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.netloc}{self.path}"
+
+
+def parse_address(text: str) -> Address:
+    """``OLLAMA_HOST`` in all its forms: host, host:port, :port, URL with scheme and path, IPv6.
+
+    ``http`` URLs without a port mean port 80, ``https`` 443, anything else 11434. Raises
+    ``ValueError`` for a port that isn't one.
+    """
+    text = text.strip().strip("\"'").strip()
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "http", text
+    default_port = {"http": 80, "https": 443}.get(scheme, DEFAULT_PORT)
+    if not separator:
+        default_port = DEFAULT_PORT
+    netloc, slash, path = rest.partition("/")
+    host, port_text = _split_host_port(netloc)
+    if port_text:
+        if not port_text.isascii() or not port_text.isdigit() or not 0 <= int(port_text) <= 65535:
+            raise ValueError(f"invalid port {port_text!r}, expected 0 to 65535")
+        port = int(port_text)
+    else:
+        port = default_port
+    return Address(scheme, host or "127.0.0.1", port, (slash + path).rstrip("/"))
+
+
+def _split_host_port(netloc: str) -> tuple[str, str]:
+    if netloc.startswith("["):
+        host, bracket, rest = netloc[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"invalid host {netloc!r}")
+        return host, rest[1:]
+    if netloc.count(":") > 1:
+        return netloc, ""
+    host, _, port = netloc.partition(":")
+    return host, port
+
+
+def _boolean(text: str) -> bool:
+    """Go's ``strconv.ParseBool``; any other text that is set counts as true, as in Ollama."""
+    return text not in ("0", "f", "F", "false", "FALSE", "False")
+
+
+def _tristate(text: str) -> bool | None:
+    return _boolean(text) if text else None
+
+
+def _keep_alive(text: str) -> int:
+    return keep_alive(text)
+
+
+def _timeout(text: str) -> int:
+    nanoseconds = keep_alive(text)
+    return nanoseconds if nanoseconds > 0 else FOREVER
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ValueError("expected a whole number, 0 or more")
+    return int(text)
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    return tuple(origin.strip() for origin in text.split(",") if origin.strip())
+
+
+def _cache_type(text: str) -> str:
+    if text.lower() not in KV_CACHE_TYPES:
+        raise ValueError(f"expected one of {', '.join(KV_CACHE_TYPES)}")
+    return text.lower()
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable: which field of ``Settings`` it sets, and how."""
+
+    name: str
+    field: str
+    parse: Callable[[str], Any]
+    default: str
+    help: str
+
+
+VARIABLES: Final = (
+    Variable("OLLAMA_HOST", "host", parse_address, "127.0.0.1:11434", "address of the server"),
+    Variable("OLLAMA_MODELS", "models", _path, "~/.ollama/models", "folder of the model store"),
+    Variable(
+        "OLLAMA_KEEP_ALIVE",
+        "keep_alive",
+        _keep_alive,
+        "5m",
+        "how long a model stays loaded after its last request (negative: for ever)",
+    ),
+    Variable(
+        "OLLAMA_CONTEXT_LENGTH",
+        "context_length",
+        _count,
+        "4096",
+        "context of a model that doesn't ask for another, in tokens",
+    ),
+    Variable(
+        "OLLAMA_NUM_PARALLEL",
+        "num_parallel",
+        _count,
+        "0",
+        "requests that a model serves together (0: as many as memory allows, up to 4)",
+    ),
+    Variable(
+        "OLLAMA_MAX_LOADED_MODELS",
+        "max_loaded_models",
+        _count,
+        "0",
+        "models loaded together (0: 3 per GPU, or 3)",
+    ),
+    Variable("OLLAMA_MAX_QUEUE", "max_queue", _count, "512", "requests that may wait"),
+    Variable(
+        "OLLAMA_LOAD_TIMEOUT",
+        "load_timeout",
+        _timeout,
+        "5m",
+        "how long loading may stand still before it fails",
+    ),
+    Variable("OLLAMA_ORIGINS", "origins", _origins, "", "further web origins, comma-separated"),
+    Variable(
+        "OLLAMA_FLASH_ATTENTION",
+        "flash_attention",
+        _tristate,
+        "",
+        "flash attention on or off (default: by device)",
+    ),
+    Variable("OLLAMA_KV_CACHE_TYPE", "kv_cache_type", _cache_type, "f16", "type of the K/V cache"),
+    Variable("OLLAMA_GPU_OVERHEAD", "gpu_overhead", _count, "0", "bytes to leave free on each GPU"),
+    Variable("OLLAMA_NOPRUNE", "noprune", _boolean, "0", "keep unreferenced blobs at start"),
+    Variable("OLLAMA_NOHISTORY", "nohistory", _boolean, "0", "don't keep a history of prompts"),
+    Variable("OLLAMA_DEBUG", "debug", _boolean, "0", "log more"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a process; durations in nanoseconds, sizes in bytes."""
+
+    host: Address
+    models: Path
+    keep_alive: int
+    context_length: int
+    num_parallel: int
+    max_loaded_models: int
+    max_queue: int
+    load_timeout: int
+    origins: tuple[str, ...]
+    flash_attention: bool | None
+    kv_cache_type: str
+    gpu_overhead: int
+    noprune: bool
+    nohistory: bool
+    debug: bool
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Raises ``ConfigError`` naming the variable that makes no sense."""
+        values: dict[str, Any] = {}
+        for variable in VARIABLES:
+            text = environ.get(variable.name, "").strip().strip("\"'").strip()
+            try:
+                values[variable.field] = variable.parse(text or variable.default)
+            except (ValueError, InvalidDuration) as error:
+                raise ConfigError(f"{variable.name}={text!r}: {error}") from error
+        return cls(**values)

@@ -1,0 +1,86 @@
+"""Durations as Go writes them (``5m``, ``1h30m``, ``-1``), in integer nanoseconds."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+NANOSECOND: Final = 1
+MICROSECOND: Final = 1_000
+MILLISECOND: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+MINUTE: Final = 60 * SECOND
+HOUR: Final = 60 * MINUTE
+
+#: The largest duration that Go's int64 holds; also how "for ever" is written.
+FOREVER: Final = (1 << 63) - 1
+
+_UNITS: Final = {
+    "ns": NANOSECOND,
+    "us": MICROSECOND,
+    "µs": MICROSECOND,
+    "μs": MICROSECOND,
+    "ms": MILLISECOND,
+    "s": SECOND,
+    "m": MINUTE,
+    "h": HOUR,
+}
+_PART: Final = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^0-9.]*)", re.ASCII)
+
+
+class InvalidDuration(ValueError):
+    """Worded as Go's ``time.ParseDuration`` words it."""
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds of a Go duration; raises ``InvalidDuration`` with Go's wording."""
+    rest, sign = text, 1
+    if rest[:1] in ("+", "-"):
+        sign = -1 if rest[0] == "-" else 1
+        rest = rest[1:]
+    if rest == "0":
+        return 0
+    if not rest:
+        raise InvalidDuration(f'time: invalid duration "{text}"')
+    total = 0
+    while rest:
+        match = _PART.match(rest)
+        if match is None or not (match[1] or match[2]):
+            raise InvalidDuration(f'time: invalid duration "{text}"')
+        if not match[3]:
+            raise InvalidDuration(f'time: missing unit in duration "{text}"')
+        unit = _UNITS.get(match[3])
+        if unit is None:
+            raise InvalidDuration(f'time: unknown unit "{match[3]}" in duration "{text}"')
+        total += int(match[1] or 0) * unit
+        if match[2]:
+            total += int(match[2]) * unit // 10 ** len(match[2])
+        if total > FOREVER:
+            raise InvalidDuration(f'time: invalid duration "{text}"')
+        rest = rest[match.end() :]
+    return sign * total
+
+
+def keep_alive(value: str | int | float) -> int:
+    """Nanoseconds of a keep-alive: a Go duration or a number of seconds; negative is for ever.
+
+    Raises ``InvalidDuration`` for text that is neither.
+    """
+    if isinstance(value, str):
+        try:
+            seconds = float(value)
+        except ValueError:
+            nanoseconds = parse_duration(value)
+        else:
+            nanoseconds = _from_seconds(seconds)
+    else:
+        nanoseconds = _from_seconds(value)
+    return FOREVER if nanoseconds < 0 else nanoseconds
+
+
+def _from_seconds(seconds: float) -> int:
+    if seconds != seconds:
+        raise InvalidDuration("time: invalid duration NaN")
+    if abs(seconds) >= FOREVER / SECOND:
+        return FOREVER if seconds > 0 else -FOREVER
+    return int(seconds * SECOND)

@@ -1,0 +1,1 @@
+"""The inference engine: slots, continuous batching, sampling, stopping. No asyncio."""

@@ -1,0 +1,118 @@
+"""Every error that a user can meet, as one tree.
+
+The HTTP status and the message live with the exception, never in the routes::
+
+    LlamaherdError                  500
+    ├── BadRequest                  400  the request itself is wrong
+    │   ├── InvalidName             400  a model name that can't be one
+    │   ├── InvalidDigest           400  not sha256:<64 hex digits>
+    │   ├── Unsupported             400  the model lacks a capability
+    │   └── PromptError             400  this text can't go to this model
+    ├── Forbidden                   403  Host or Origin not allowed
+    ├── NotFound                    404
+    │   └── ModelNotFound           404
+    ├── Overloaded                  503  the queue is full
+    ├── OptionError                 500  an option of the wrong kind (Ollama's status)
+    ├── TemplateError               500  a template that doesn't parse or execute (Ollama's status)
+    ├── ModelfileError              400  with the line
+    ├── InvalidGGUF                 400  a file that isn't a sound GGUF
+    ├── StoreError                  500  disk full, not writable, damaged
+    ├── LoadError                   500  a runner could not load its model
+    │   └── LoadTimeout             500
+    ├── RunnerDied                  500  a runner went away under its requests
+    └── ConfigError                 500  an environment variable that makes no sense
+"""
+
+from __future__ import annotations
+
+
+class LlamaherdError(Exception):
+    """Base of all errors with a message meant for the user."""
+
+    status = 500
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class BadRequest(LlamaherdError):
+    status = 400
+
+
+class InvalidName(BadRequest):
+    def __init__(self, message: str = "invalid model name") -> None:
+        super().__init__(message)
+
+
+class InvalidDigest(BadRequest):
+    def __init__(self, message: str = "invalid digest format") -> None:
+        super().__init__(message)
+
+
+class Unsupported(BadRequest):
+    """The model lacks a capability that the request needs."""
+
+
+class PromptError(BadRequest):
+    """The prompt can't be given to this model."""
+
+
+class Forbidden(LlamaherdError):
+    status = 403
+
+
+class NotFound(LlamaherdError):
+    status = 404
+
+
+class ModelNotFound(NotFound):
+    """Ollama words this differently by endpoint, so callers may pass the whole message."""
+
+    def __init__(self, name: str, message: str | None = None) -> None:
+        super().__init__(message or f"model '{name}' not found")
+
+
+class Overloaded(LlamaherdError):
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("server busy, please try again.  maximum pending requests exceeded")
+
+
+class OptionError(LlamaherdError):
+    """An option of the wrong type or outside its range."""
+
+
+class TemplateError(LlamaherdError):
+    """A prompt template that does not parse or fails while it runs."""
+
+
+class ModelfileError(BadRequest):
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message if line is None else f"line {line}: {message}")
+        self.line = line
+
+
+class InvalidGGUF(BadRequest):
+    """A file that is not a sound GGUF; the message says where and why."""
+
+
+class StoreError(LlamaherdError):
+    """The model store can't be read or written."""
+
+
+class LoadError(LlamaherdError):
+    """A runner could not load its model."""
+
+
+class LoadTimeout(LoadError):
+    """Loading made no progress within OLLAMA_LOAD_TIMEOUT."""
+
+
+class RunnerDied(LlamaherdError):
+    """A runner process ended while it still had requests."""
+
+
+class ConfigError(LlamaherdError):
+    """An environment variable with a value that can't be used."""

@@ -1,0 +1,1 @@
+"""Everything that touches llama.cpp; the only importer of llama_cpp."""

@@ -1,0 +1,40 @@
+"""What a conversation is made of, independent of any wire dialect or template."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
+
+
+class ToolCallFunction(Struct, omit_defaults=True):
+    name: str
+    arguments: dict[str, Any]
+    index: int = 0
+
+
+class ToolCall(Struct, omit_defaults=True):
+    function: ToolCallFunction
+    id: str = ""
+
+
+class Message(Struct, omit_defaults=True):
+    """One turn. ``images`` are decoded bytes; ``tool_name`` names the tool whose result this is."""
+
+    role: str
+    content: str = ""
+    thinking: str = ""
+    images: list[bytes] = field(default_factory=list)
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+class Tool(Struct, omit_defaults=True):
+    """A tool definition as the client sent it: ``function`` is the JSON object in its order."""
+
+    type: str
+    function: dict[str, Any]

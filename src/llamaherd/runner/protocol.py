@@ -1,0 +1,236 @@
+"""The messages between the server and a runner, and their frames.
+
+One frame is a 4-byte little-endian length and that many bytes of msgpack. Each message is a map
+with its tag in ``t``. The server sends ``ServerMessage`` (first of all one ``Load``), the runner
+``RunnerMessage`` (first ``Loading``…, then one ``Ready`` or ``LoadFailed``). Requests carry an
+``id`` chosen by the server; every answer repeats it. Many requests run at the same time.
+
+This is a seam: an engine of another kind, or a runner on another machine, sits behind the same
+messages. Fields are only ever added, with defaults; ``VERSION`` changes when that isn't enough.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct, field
+
+VERSION: Final = 1
+
+#: The largest frame that a reader accepts, in bytes.
+MAX_FRAME: Final = 1 << 30
+
+_HEADER: Final = struct.Struct("<I")
+HEADER_SIZE: Final = _HEADER.size
+
+
+class ProtocolError(Exception):
+    """The other side sent something that isn't this protocol."""
+
+
+class _Message(Struct, tag_field="t", omit_defaults=True):
+    pass
+
+
+# --- server to runner -----------------------------------------------------------------------
+
+
+class Load(_Message, tag="load"):
+    """Load a model; sizes in tokens, ``gpu_layers`` -1 is all that fit.
+
+    ``n_ctx`` is the context of one sequence; the cache holds ``n_ctx * n_slots`` tokens, shared by
+    all. ``flash_attention`` is "auto", "on" or "off". ``extra_buffers`` False keeps the weights in
+    their plain layout (see the fallback in ``llama``).
+    """
+
+    model: str
+    n_ctx: int
+    n_slots: int = 1
+    n_batch: int = 512
+    adapters: list[str] = field(default_factory=list)
+    threads: int = 0
+    gpu_layers: int = -1
+    main_gpu: int = 0
+    use_mmap: bool = True
+    use_mlock: bool = False
+    numa: bool = False
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    kv_cache_type: str = "f16"
+    extra_buffers: bool = True
+    version: int = VERSION
+
+
+class Sampling(Struct, frozen=True, omit_defaults=True):
+    """How the next token is chosen; names, meanings and defaults are those of the documentation.
+
+    ``seed`` -1 draws a new seed. ``temperature`` 0 takes the most likely token.
+    ``logit_bias`` adds to single logits; -inf masks a token.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.9
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_last_n: int = 64
+    repeat_penalty: float = 1.1
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    penalize_newline: bool = True
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
+    seed: int = -1
+    logit_bias: dict[int, float] = field(default_factory=dict)
+
+
+class Generate(_Message, tag="generate"):
+    """Write on from ``prompt`` (tokens, BOS included where the model wants one).
+
+    ``num_predict`` -1 writes until the model stops, -2 until the context is full. ``num_keep``
+    tokens (-1: the whole prompt) stay when the context shifts. ``truncate`` False makes a prompt
+    longer than the context an error; ``shift`` False ends with "length" when the context is full.
+    """
+
+    id: int
+    prompt: list[int]
+    sampling: Sampling = field(default_factory=Sampling)
+    num_predict: int = -1
+    num_keep: int = 4
+    stop: list[str] = field(default_factory=list)
+    truncate: bool = True
+    shift: bool = True
+
+
+class Tokenize(_Message, tag="tokenize"):
+    """``add_special`` adds BOS/EOS as the vocabulary asks; special tokens are parsed."""
+
+    id: int
+    text: str
+    add_special: bool = True
+    parse_special: bool = True
+
+
+class Detokenize(_Message, tag="detokenize"):
+    id: int
+    tokens: list[int]
+
+
+class Cancel(_Message, tag="cancel"):
+    """Forget the request within one step; nothing more comes for this id."""
+
+    id: int
+
+
+class Shutdown(_Message, tag="shutdown"):
+    """End the process."""
+
+
+ServerMessage = Load | Generate | Tokenize | Detokenize | Cancel | Shutdown
+
+# --- runner to server -----------------------------------------------------------------------
+
+
+class Loading(_Message, tag="loading"):
+    """Progress of loading, 0 to 1."""
+
+    progress: float
+
+
+class Ready(_Message, tag="ready"):
+    """The model is loaded. Sizes in bytes; ``vram`` is the part of the total on accelerators."""
+
+    n_ctx: int
+    n_slots: int
+    n_ctx_train: int
+    n_vocab: int
+    model_bytes: int
+    cache_bytes: int
+    compute_bytes: int
+    vram_bytes: int = 0
+    system_info: str = ""
+    version: int = VERSION
+
+
+class LoadFailed(_Message, tag="load_failed"):
+    message: str
+
+
+class Chunk(_Message, tag="chunk"):
+    """Text that is final: whole UTF-8, past no possible stop string."""
+
+    id: int
+    text: str
+
+
+class Finished(_Message, tag="finished"):
+    """The last message of a ``Generate``. Counts in tokens, durations in nanoseconds.
+
+    ``prompt_count`` is the whole prompt as evaluated or reused, ``cached_count`` the part taken
+    from the prefix cache, ``dropped_count`` what truncation cut. ``tokens`` is the reply.
+    """
+
+    id: int
+    reason: Literal["stop", "length"]
+    prompt_count: int
+    prompt_duration: int
+    eval_count: int
+    eval_duration: int
+    cached_count: int = 0
+    dropped_count: int = 0
+    tokens: list[int] = field(default_factory=list)
+
+
+class Tokens(_Message, tag="tokens"):
+    id: int
+    tokens: list[int]
+
+
+class Detokenized(_Message, tag="detokenized"):
+    id: int
+    text: str
+
+
+class Failed(_Message, tag="failed"):
+    """One request failed; ``status`` is the HTTP status that fits."""
+
+    id: int
+    message: str
+    status: int = 500
+
+
+RunnerMessage = Loading | Ready | LoadFailed | Chunk | Finished | Tokens | Detokenized | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+_from_server: msgspec.msgpack.Decoder[ServerMessage] = msgspec.msgpack.Decoder(ServerMessage)
+_from_runner: msgspec.msgpack.Decoder[RunnerMessage] = msgspec.msgpack.Decoder(RunnerMessage)
+
+
+def encode(message: ServerMessage | RunnerMessage) -> bytes:
+    """The whole frame, header included."""
+    body = _encoder.encode(message)
+    return _HEADER.pack(len(body)) + body
+
+
+def frame_length(header: bytes) -> int:
+    """Bytes that follow this header; raises ``ProtocolError`` beyond ``MAX_FRAME``."""
+    (length,) = _HEADER.unpack(header)
+    if length > MAX_FRAME:
+        raise ProtocolError(f"frame of {length} bytes, at most {MAX_FRAME} are allowed")
+    return int(length)
+
+
+def decode_server_message(body: bytes) -> ServerMessage:
+    try:
+        return _from_server.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(str(error)) from error
+
+
+def decode_runner_message(body: bytes) -> RunnerMessage:
+    try:
+        return _from_runner.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(str(error)) from error
