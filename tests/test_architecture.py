@@ -17,11 +17,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("version", "errors", "duration"),
     ("messages", "options", "config", "observe"),
     ("events", "gguf", "hardware"),
+    ("api",),
     ("prompt", "llama", "engine", "runner.protocol", "store"),
     ("runner.main", "runner.process", "create", "registry"),
     ("scheduler",),
-    ("generation",),
-    ("api",),
+    ("catalog", "generation"),
     ("client", "server"),
     ("cli", "doctor", "__main__"),
 )

@@ -1,0 +1,251 @@
+"""What clients of Ollama's own API send, and how it is read."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import Struct, field
+
+from llamaherd.api import gojson
+from llamaherd.errors import BadRequest
+from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
+
+Think = bool | str | None
+
+
+class GenerateRequest(Struct):
+    """``POST /api/generate``; ``keep_alive`` in nanoseconds, None for the server's default."""
+
+    model: str = ""
+    prompt: str = ""
+    suffix: str = ""
+    system: str = ""
+    template: str = ""
+    context: list[int] = field(default_factory=list)
+    stream: bool = True
+    raw: bool = False
+    format: Any = None
+    keep_alive: int | None = None
+    images: list[bytes] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    think: Think = None
+    truncate: bool = True
+    shift: bool = True
+    debug_render_only: bool = False
+
+
+class ChatRequest(Struct):
+    """``POST /api/chat``."""
+
+    model: str = ""
+    messages: list[Message] = field(default_factory=list)
+    stream: bool = True
+    format: Any = None
+    keep_alive: int | None = None
+    tools: list[Tool] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    think: Think = None
+    truncate: bool = True
+    shift: bool = True
+    debug_render_only: bool = False
+
+
+class ModelRequest(Struct):
+    """A request that is about one model: show and delete; ``name`` is the older spelling."""
+
+    model: str = ""
+    verbose: bool = False
+    system: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class CopyRequest(Struct):
+    source: str = ""
+    destination: str = ""
+
+
+class CreateRequest(Struct):
+    """``POST /api/create``; None where a field was not given."""
+
+    model: str = ""
+    stream: bool = True
+    from_: str | None = None
+    files: dict[str, str] | None = None
+    adapters: dict[str, str] | None = None
+    template: str | None = None
+    license: list[str] | None = None
+    system: str | None = None
+    parameters: dict[str, Any] | None = None
+    messages: list[Message] | None = None
+    quantize: str | None = None
+
+
+def _think(value: Any, path: str) -> Think:
+    if isinstance(value, bool) or value in ("high", "medium", "low"):
+        return value  # type: ignore[no-any-return]
+    raise BadRequest(
+        f'invalid think value: {value!r} (must be "high", "medium", "low", true, or false)'
+    )
+
+
+_TOOL_CALL: Final = gojson.object_of(
+    {
+        "id": gojson.string,
+        "function": gojson.object_of(
+            {"index": gojson.integer, "name": gojson.string, "arguments": gojson.mapping},
+            "api.ToolCallFunction",
+        ),
+    },
+    "api.ToolCall",
+)
+_MESSAGE: Final = gojson.object_of(
+    {
+        "role": gojson.string,
+        "content": gojson.string,
+        "thinking": gojson.string,
+        "images": gojson.list_of(gojson.image, "api.ImageData"),
+        "tool_calls": gojson.list_of(_TOOL_CALL, "api.ToolCall"),
+        "tool_name": gojson.string,
+        "tool_call_id": gojson.string,
+    },
+    "api.Message",
+)
+_MESSAGES: Final = gojson.list_of(_MESSAGE, "api.Message")
+_TOOLS: Final = gojson.list_of(
+    gojson.object_of({"type": gojson.string, "function": gojson.mapping}, "api.Tool"), "api.Tool"
+)
+_SHARED: Final[dict[str, gojson.Reader]] = {
+    "model": gojson.string,
+    "stream": gojson.boolean,
+    "format": gojson.anything,
+    "keep_alive": gojson.duration,
+    "options": gojson.mapping,
+    "think": _think,
+    "truncate": gojson.boolean,
+    "shift": gojson.boolean,
+    "_debug_render_only": gojson.boolean,
+}
+_GENERATE: Final = gojson.object_of(
+    {
+        **_SHARED,
+        "prompt": gojson.string,
+        "suffix": gojson.string,
+        "system": gojson.string,
+        "template": gojson.string,
+        "context": gojson.list_of(gojson.integer, "int"),
+        "raw": gojson.boolean,
+        "images": gojson.list_of(gojson.image, "api.ImageData"),
+    },
+    "api.GenerateRequest",
+)
+_CHAT: Final = gojson.object_of(
+    {**_SHARED, "messages": _MESSAGES, "tools": _TOOLS}, "api.ChatRequest"
+)
+_SHOW: Final = gojson.object_of(
+    {
+        "model": gojson.string,
+        "name": gojson.string,
+        "verbose": gojson.boolean,
+        "system": gojson.string,
+        "options": gojson.mapping,
+    },
+    "api.ShowRequest",
+)
+_DELETE: Final = gojson.object_of(
+    {"model": gojson.string, "name": gojson.string}, "api.DeleteRequest"
+)
+_COPY: Final = gojson.object_of(
+    {"source": gojson.string, "destination": gojson.string}, "api.CopyRequest"
+)
+
+
+def _license(value: Any, path: str) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
+    raise BadRequest("license must be a string or a list of strings")
+
+
+_DIGESTS: Final = gojson.map_of(gojson.string, "string")
+_CREATE: Final = gojson.object_of(
+    {
+        "model": gojson.string,
+        "name": gojson.string,
+        "stream": gojson.boolean,
+        "from": gojson.string,
+        "files": _DIGESTS,
+        "adapters": _DIGESTS,
+        "template": gojson.string,
+        "license": _license,
+        "system": gojson.string,
+        "parameters": gojson.mapping,
+        "messages": _MESSAGES,
+        "quantize": gojson.string,
+        "quantization": gojson.string,
+    },
+    "api.CreateRequest",
+)
+
+
+def message_from(given: dict[str, Any]) -> Message:
+    calls = [
+        ToolCall(
+            function=ToolCallFunction(
+                name=call.get("function", {}).get("name", ""),
+                arguments=call.get("function", {}).get("arguments", {}),
+                index=call.get("function", {}).get("index", 0),
+            ),
+            id=call.get("id", ""),
+        )
+        for call in given.pop("tool_calls", ())
+    ]
+    return Message(role=given.pop("role", ""), tool_calls=calls, **given)
+
+
+def _shared(given: dict[str, Any]) -> dict[str, Any]:
+    given["debug_render_only"] = given.pop("_debug_render_only", False)
+    return given
+
+
+def read_generate(body: bytes) -> GenerateRequest:
+    return GenerateRequest(**_shared(_GENERATE(gojson.parse_body(body), "")))
+
+
+def read_chat(body: bytes) -> ChatRequest:
+    given = _shared(_CHAT(gojson.parse_body(body), ""))
+    given["messages"] = [message_from(message) for message in given.get("messages", ())]
+    given["tools"] = [
+        Tool(type=tool.get("type", ""), function=tool.get("function", {}))
+        for tool in given.get("tools", ())
+    ]
+    return ChatRequest(**given)
+
+
+def _with_older_name(given: dict[str, Any]) -> dict[str, Any]:
+    name = given.pop("name", "")
+    given["model"] = given.get("model") or name
+    return given
+
+
+def read_show(body: bytes) -> ModelRequest:
+    return ModelRequest(**_with_older_name(_SHOW(gojson.parse_body(body), "")))
+
+
+def read_delete(body: bytes) -> ModelRequest:
+    return ModelRequest(**_with_older_name(_DELETE(gojson.parse_body(body), "")))
+
+
+def read_copy(body: bytes) -> CopyRequest:
+    return CopyRequest(**_COPY(gojson.parse_body(body), ""))
+
+
+def read_create(body: bytes) -> CreateRequest:
+    given = _with_older_name(_CREATE(gojson.parse_body(body), ""))
+    if "quantization" in given:
+        given.setdefault("quantize", given.pop("quantization"))
+    if "from" in given:
+        given["from_"] = given.pop("from")
+    if "messages" in given:
+        given["messages"] = [message_from(message) for message in given["messages"]]
+    return CreateRequest(**given)

@@ -1,0 +1,117 @@
+"""From settings to a server that listens, and back to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+import sys
+from typing import Final
+
+import uvicorn
+
+from llamaherd.config import Address, Settings
+from llamaherd.errors import LlamaherdError
+from llamaherd.observe import configure_logging
+from llamaherd.server.app import build_app
+from llamaherd.server.services import Services
+from llamaherd.version import OLLAMA_VERSION, __version__
+
+log = logging.getLogger(__name__)
+
+#: How long connections may take to end after everything they waited for was stopped, in seconds.
+GRACE: Final = 5
+
+
+class ListenError(LlamaherdError):
+    """The address can't be listened on; worded as Go words it."""
+
+    def __init__(self, address: Address, reason: str) -> None:
+        super().__init__(f"listen tcp {address.netloc}: {reason}")
+
+
+def listen(address: Address) -> socket.socket:
+    """A listening socket; raises ``ListenError``."""
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise ListenError(address, f"lookup {address.host}: no such host") from error
+    family, kind, protocol, _, where = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        reason = (error.strerror or str(error)).lower()
+        raise ListenError(address, f"bind: {reason}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which on its way out first ends what the open connections wait for."""
+
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+        super().__init__(config)
+        self._services = services
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await self._services.close()
+        await super().shutdown(sockets)
+
+
+async def run(settings: Settings, listener: socket.socket) -> None:
+    """Serve on ``listener`` until a signal ends it; all runners are gone when this returns."""
+    services = await Services.start(settings)
+    app = build_app(services, settings, check_host=is_loopback(listener))
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+    host, port = listener.getsockname()[:2]
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    log.info("Listening on %s (version %s, llamaherd %s)", where, OLLAMA_VERSION, __version__)
+    try:
+        await _Server(config, services).serve(sockets=[listener])
+    finally:
+        await services.close()
+
+
+def serve(settings: Settings) -> int:
+    """Run the server in the foreground; returns the exit code."""
+    configure_logging(settings.debug)
+    try:
+        listener = listen(settings.host)
+    except ListenError as error:
+        print(f"Error: {error.message}", file=sys.stderr)
+        return 1
+    try:
+        with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run(settings, listener))
+    except LlamaherdError as error:
+        print(f"Error: {error.message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _loop_factory():
+    config = uvicorn.Config("", loop="auto")
+    return config.get_loop_factory()
