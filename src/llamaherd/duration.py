@@ -61,6 +61,27 @@ def parse_duration(text: str) -> int:
     return sign * total
 
 
+def format_duration(nanoseconds: int) -> str:
+    """As Go's ``Duration.String`` writes it: ``0s``, ``350µs``, ``1.5s``, ``2m0s``, ``1h0m5s``."""
+    sign, rest = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
+    if rest == 0:
+        return "0s"
+    for unit, name in ((MICROSECOND, "ns"), (MILLISECOND, "µs"), (SECOND, "ms")):
+        if rest < unit:
+            return f"{sign}{_decimal(rest, unit // 1000)}{name}"
+    hours, rest = divmod(rest, HOUR)
+    minutes, rest = divmod(rest, MINUTE)
+    longer = (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "")
+    return f"{sign}{longer}{_decimal(rest, SECOND)}s"
+
+
+def _decimal(value: int, unit: int) -> str:
+    """``value / unit`` exactly, without trailing zeros; ``unit`` is a power of ten."""
+    whole, fraction = divmod(value, unit)
+    digits = f"{fraction:0{len(str(unit)) - 1}d}".rstrip("0") if fraction else ""
+    return f"{whole}.{digits}" if digits else str(whole)
+
+
 def keep_alive(value: str | int | float) -> int:
     """Nanoseconds of a keep-alive: a Go duration or a number of seconds; negative is for ever.
 

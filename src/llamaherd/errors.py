@@ -20,7 +20,9 @@ The HTTP status and the message live with the exception, never in the routes::
     ├── LoadError                   500  a runner could not load its model
     │   └── LoadTimeout             500
     ├── RunnerDied                  500  a runner went away under its requests
-    └── ConfigError                 500  an environment variable that makes no sense
+    ├── ConfigError                 500  an environment variable that makes no sense
+    ├── ServerUnreachable           502  our own client finds no server
+    └── ServerError                 what a server answered to our own client, with its status
 """
 
 from __future__ import annotations
@@ -116,3 +118,17 @@ class RunnerDied(LlamaherdError):
 
 class ConfigError(LlamaherdError):
     """An environment variable with a value that can't be used."""
+
+
+class ServerUnreachable(LlamaherdError):
+    """Our own client can't reach a server, or what answers isn't one."""
+
+    status = 502
+
+
+class ServerError(LlamaherdError):
+    """An error that a server reported to our own client; ``status`` is the server's."""
+
+    def __init__(self, message: str, status: int = 500) -> None:
+        super().__init__(message)
+        self.status = status
