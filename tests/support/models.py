@@ -111,7 +111,7 @@ def _weights(
 ) -> dict[str, npt.NDArray[np.float32]]:
     def matrix(rows: int, columns: int, gain: float = 1.0) -> npt.NDArray[np.float32]:
         scale = gain / np.sqrt(columns)
-        return (random.standard_normal((rows, columns)) * scale).astype(np.float32)
+        return np.asarray(random.standard_normal((rows, columns)) * scale, np.float32)
 
     ones = np.ones(shape.n_embd, np.float32)
     output = matrix(len(types), shape.n_embd, _LOGIT_SCALE)
