@@ -12,6 +12,7 @@ The HTTP status and the message live with the exception, never in the routes::
     ├── NotFound                    404
     │   └── ModelNotFound           404
     ├── Overloaded                  503  the queue is full
+    ├── ShuttingDown                503  the server is about to end
     ├── OptionError                 500  an option of the wrong kind (Ollama's status)
     ├── TemplateError               500  a template that doesn't parse or execute (Ollama's status)
     ├── ModelfileError              400  with the line
@@ -82,6 +83,13 @@ class Overloaded(LlamaherdError):
         super().__init__("server busy, please try again.  maximum pending requests exceeded")
 
 
+class ShuttingDown(LlamaherdError):
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("server is shutting down")
+
+
 class OptionError(LlamaherdError):
     """An option of the wrong type or outside its range."""
 
@@ -105,7 +113,11 @@ class StoreError(LlamaherdError):
 
 
 class LoadError(LlamaherdError):
-    """A runner could not load its model."""
+    """A runner could not load its model; ``signal`` is what killed it, None if nothing did."""
+
+    def __init__(self, message: str, signal: int | None = None) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 class LoadTimeout(LoadError):
