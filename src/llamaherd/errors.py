@@ -100,7 +100,7 @@ class TemplateError(LlamaherdError):
 
 class ModelfileError(BadRequest):
     def __init__(self, message: str, line: int | None = None) -> None:
-        super().__init__(message if line is None else f"line {line}: {message}")
+        super().__init__(message if line is None else f"(line {line}): {message}")
         self.line = line
 
 
