@@ -190,6 +190,7 @@ VARIABLES: Final = (
     Variable("OLLAMA_NOPRUNE", "noprune", _boolean, "0", "keep unreferenced blobs at start"),
     Variable("OLLAMA_NOHISTORY", "nohistory", _boolean, "0", "don't keep a history of prompts"),
     Variable("OLLAMA_DEBUG", "debug", _boolean, "0", "log more"),
+    Variable("NO_COLOR", "no_color", bool, "", "any value: no colours in the terminal"),
 )
 
 
@@ -212,6 +213,7 @@ class Settings:
     noprune: bool
     nohistory: bool
     debug: bool
+    no_color: bool = False
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
