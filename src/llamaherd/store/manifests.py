@@ -1,0 +1,269 @@
+"""Manifests: which blobs a model is made of, ``manifests/<host>/<namespace>/<model>/<tag>``.
+
+The layout is that of Ollama to the byte, because a model's ID is the digest of its manifest. What
+is read here may have been written by anyone: it is checked before anything relies on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct, field
+
+from llamaherd.errors import InvalidDigest, InvalidName, ModelNotFound, StoreError
+from llamaherd.store.blobs import parse_digest
+from llamaherd.store.encoding import go_json
+from llamaherd.store.files import store_errors, write_atomically
+from llamaherd.store.names import Name
+
+_log: Final = logging.getLogger(__name__)
+
+#: The largest manifest that is read, in bytes; real ones have one or two kilobytes.
+MAX_SIZE: Final = 4 << 20
+
+MANIFEST_TYPE: Final = "application/vnd.docker.distribution.manifest.v2+json"
+CONFIG_TYPE: Final = "application/vnd.docker.container.image.v1+json"
+
+_DIGEST_ANYWHERE: Final = re.compile(rb"sha256[:-][0-9a-f]{64}")
+
+
+class MediaType(StrEnum):
+    """What a layer holds. Others exist in the wild; they are kept and not looked at."""
+
+    MODEL = "application/vnd.ollama.image.model"
+    ADAPTER = "application/vnd.ollama.image.adapter"
+    PROJECTOR = "application/vnd.ollama.image.projector"
+    TEMPLATE = "application/vnd.ollama.image.template"
+    SYSTEM = "application/vnd.ollama.image.system"
+    LICENSE = "application/vnd.ollama.image.license"
+    PARAMS = "application/vnd.ollama.image.params"
+    MESSAGES = "application/vnd.ollama.image.messages"
+    PROMPT = "application/vnd.ollama.image.prompt"
+    """A template, in models of 2023."""
+
+
+class Layer(Struct, frozen=True, omit_defaults=True):
+    """A blob and what it holds; ``size`` in bytes.
+
+    ``from_`` tells where a layer was taken from: the short name of another model, or a path.
+    """
+
+    media_type: str = field(name="mediaType")
+    digest: str
+    size: int
+    from_: str = field(name="from", default="")
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """In the order of the file. Go writes a model without layers as ``null``."""
+
+    schema_version: int = field(name="schemaVersion", default=2)
+    media_type: str = field(name="mediaType", default=MANIFEST_TYPE)
+    config: Layer
+    layers: list[Layer] | None = None
+
+    @property
+    def blobs(self) -> list[Layer]:
+        """All that the model needs on disk: the layers, then the config."""
+        return [*(self.layers or []), self.config]
+
+    @property
+    def size(self) -> int:
+        """Of all blobs together, in bytes."""
+        return sum(layer.size for layer in self.blobs)
+
+    def encode(self) -> bytes:
+        return go_json(msgspec.to_builtins(self))
+
+
+def decode_manifest(content: bytes) -> Manifest:
+    """Raises ``StoreError`` that says what is wrong."""
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+        for layer in manifest.blobs:
+            parse_digest(layer.digest)
+            if layer.size < 0:
+                raise StoreError(f"layer {layer.digest} has the size {layer.size}")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise StoreError(str(error)) from error
+    except InvalidDigest as error:
+        raise StoreError(f"not a digest: {layer.digest!r}") from error
+    return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest on disk; ``modified_at`` in nanoseconds since 1970."""
+
+    name: Name
+    manifest: Manifest
+    digest: str
+    """64 hex digits of the SHA-256 of the file, whose first 12 are the ID that people see."""
+    modified_at: int
+
+
+class ManifestStore:
+    """The ``manifests`` folder of a model store. Writing callers hold the store's lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: Name) -> Path:
+        return self.folder / name.path
+
+    def existing_spelling(self, name: Name) -> Name:
+        """The name as the store spells it, where it differs in case only.
+
+        When no such model exists, the leading parts that do exist are taken over, so that
+        ``Library/TINY`` does not become a second folder beside ``library/tiny``.
+        """
+        for depth in range(len(name.parts), 0, -1):
+            spelled = next(_spellings(self.folder, name.parts[:depth]), None)
+            if spelled is not None:
+                host, namespace, model, tag = (*spelled, *name.parts[depth:])
+                return Name(host, namespace, model, tag, given=name.given)
+        return name
+
+    def read(self, name: Name) -> StoredManifest:
+        """The manifest of exactly this name.
+
+        Raises ``ModelNotFound``, or ``StoreError`` when the file is damaged.
+        """
+        path = self.path(name)
+        try:
+            content, modified_at = self._read_file(path)
+        except FileNotFoundError as error:
+            raise ModelNotFound(name.given or name.short) from error
+        try:
+            manifest = decode_manifest(content)
+        except StoreError as error:
+            raise StoreError(f"damaged manifest {path}: {error}") from error
+        return StoredManifest(name, manifest, hashlib.sha256(content).hexdigest(), modified_at)
+
+    def read_bytes(self, name: Name) -> bytes:
+        """As ``read``, but unchecked."""
+        try:
+            return self._read_file(self.path(name))[0]
+        except FileNotFoundError as error:
+            raise ModelNotFound(name.given or name.short) from error
+
+    def exists(self, name: Name) -> bool:
+        return self.path(name).is_file()
+
+    def names(self) -> list[Name]:
+        """Of all manifests, readable or not, in the order of their paths."""
+        with store_errors("read", self.folder):
+            found = [path.relative_to(self.folder).parts for path in _files(self.folder, depth=4)]
+        names = []
+        for host, namespace, model, tag in found:
+            try:
+                names.append(Name(host, namespace, model, tag))
+            except InvalidName:
+                _log.debug("not a manifest: %s", self.folder / host / namespace / model / tag)
+        return names
+
+    def read_all(self) -> list[StoredManifest]:
+        """Every sound manifest; a damaged one costs a warning, not the list."""
+        manifests = []
+        for name in self.names():
+            try:
+                manifests.append(self.read(name))
+            except ModelNotFound:
+                continue
+            except StoreError as error:
+                _log.warning("skipped %s: %s", name, error)
+        return manifests
+
+    def references(self) -> set[str]:
+        """The digests that any manifest mentions, a damaged one included.
+
+        What nobody can read raises ``StoreError``: then no blob may be called unused.
+        """
+        digests: set[str] = set()
+        for name in self.names():
+            try:
+                content = self.read_bytes(name)
+            except ModelNotFound:
+                continue
+            digests.update(parse_digest(m.decode()) for m in _DIGEST_ANYWHERE.findall(content))
+        return digests
+
+    def write(self, name: Name, content: bytes) -> None:
+        path = self.path(name)
+        self._refuse_escape(path.parent)
+        write_atomically(path, content)
+
+    def remove(self, name: Name) -> None:
+        """The manifest, and the folders that hold nothing else; raises ``ModelNotFound``."""
+        path = self.path(name)
+        try:
+            with store_errors("remove", path):
+                path.unlink()
+        except StoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise ModelNotFound(name.given or name.short) from error
+            raise
+        for folder in list(path.parents)[:3]:
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+
+    def _read_file(self, path: Path) -> tuple[bytes, int]:
+        """Content and modification time; ``FileNotFoundError`` passes through."""
+        try:
+            self._refuse_escape(path)
+            with path.open("rb") as file:
+                content = file.read(MAX_SIZE + 1)
+            modified_at = path.stat().st_mtime_ns
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise FileNotFoundError(path) from error
+        except OSError as error:
+            raise StoreError(f"can't read {path}: {error.strerror or error}") from error
+        if len(content) > MAX_SIZE:
+            raise StoreError(f"{path} is too large for a manifest (over {MAX_SIZE} bytes)")
+        return content, modified_at
+
+    def _refuse_escape(self, path: Path) -> None:
+        """A link below the store may not lead out of it, whatever unpacked the store here."""
+        store = Path(os.path.realpath(self.folder.parent))
+        if not Path(os.path.realpath(path)).is_relative_to(store):
+            raise StoreError(f"{path} is a link that leads out of the model store")
+
+
+def _files(folder: Path, depth: int) -> Iterator[Path]:
+    """The files exactly ``depth`` levels below, sorted; a missing folder has none."""
+    try:
+        children = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for child in children:
+        if depth > 1:
+            yield from _files(child, depth - 1)
+        elif child.is_file():
+            yield child
+
+
+def _spellings(folder: Path, parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The existing paths that differ from this one in case only, the exact one first."""
+    if not parts:
+        yield ()
+        return
+    try:
+        children = sorted(child.name for child in folder.iterdir())
+    except OSError:
+        return
+    wanted, *rest = parts
+    matching = [child for child in children if child.lower() == wanted.lower()]
+    for child in sorted(matching, key=lambda child: child != wanted):
+        for spelled in _spellings(folder / child, tuple(rest)):
+            yield (child, *spelled)
