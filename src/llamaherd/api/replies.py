@@ -55,8 +55,11 @@ class ReplyMessage(Struct, omit_defaults=True):
     tool_calls: list[ToolCall] = field(default_factory=list)
 
 
-class DebugInfo(Struct):
+class DebugInfo(Struct, omit_defaults=True):
+    """The prompt as the template rendered it, for ``_debug_render_only``."""
+
     rendered_template: str
+    image_count: int = 0
 
 
 class GenerateReply(Struct):
@@ -75,6 +78,7 @@ class GenerateReply(Struct):
     prompt_eval_duration: int | UnsetType = UNSET
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
+    debug_info: DebugInfo | UnsetType = field(default=UNSET, name="_debug_info")
 
 
 class ChatReply(Struct):
@@ -91,6 +95,7 @@ class ChatReply(Struct):
     prompt_eval_duration: int | UnsetType = UNSET
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
+    debug_info: DebugInfo | UnsetType = field(default=UNSET, name="_debug_info")
 
 
 Reply = GenerateReply | ChatReply
@@ -128,6 +133,9 @@ class GenerateDialect:
                 _finish(reply, event)
         return reply
 
+    def rendered(self, info: DebugInfo) -> GenerateReply:
+        return GenerateReply(self._model, timestamp(), "", debug_info=info)
+
     def whole(self, events: list[Event]) -> GenerateReply:
         """All events as the one reply of a request that doesn't stream; ends with ``Done``."""
         reply = self.reply(events[-1])
@@ -155,6 +163,9 @@ class ChatDialect:
                 _finish(reply, event)
         return reply
 
+    def rendered(self, info: DebugInfo) -> ChatReply:
+        return ChatReply(self._model, timestamp(), ReplyMessage("", ""), debug_info=info)
+
     def whole(self, events: list[Event]) -> ChatReply:
         reply = self.reply(events[-1])
         reply.message.content = "".join(e.text for e in events if isinstance(e, Text))
@@ -164,3 +175,60 @@ class ChatDialect:
 
 
 Dialect = GenerateDialect | ChatDialect
+
+
+# --- the model library ----------------------------------------------------------------------
+
+
+class ModelDetails(Struct):
+    parent_model: str
+    format: str
+    family: str
+    families: list[str] | None
+    parameter_size: str
+    quantization_level: str
+
+
+class ListedModel(Struct):
+    """One model of ``/api/tags``; ``digest`` is that of its manifest, in hex."""
+
+    name: str
+    model: str
+    modified_at: str
+    size: int
+    digest: str
+    details: ModelDetails
+
+
+class RunningModel(Struct):
+    """One model of ``/api/ps``; sizes in bytes, ``context_length`` in tokens."""
+
+    name: str
+    model: str
+    size: int
+    digest: str
+    details: ModelDetails
+    expires_at: str
+    size_vram: int
+    context_length: int
+
+
+class WireMessage(Struct):
+    role: str
+    content: str
+
+
+class ShownModel(Struct):
+    """``/api/show``; what a model doesn't have is left out."""
+
+    license: str | UnsetType = UNSET
+    modelfile: str | UnsetType = UNSET
+    parameters: str | UnsetType = UNSET
+    template: str | UnsetType = UNSET
+    system: str | UnsetType = UNSET
+    details: ModelDetails | UnsetType = UNSET
+    messages: list[WireMessage] | UnsetType = UNSET
+    model_info: dict[str, Any] | UnsetType = UNSET
+    tensors: list[dict[str, Any]] | UnsetType = UNSET
+    capabilities: list[str] | UnsetType = UNSET
+    modified_at: str | UnsetType = UNSET

@@ -1,0 +1,109 @@
+"""From a name to a model that is ready to be placed and prompted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final
+
+from llamaherd.errors import InvalidName, ModelNotFound, StoreError, Unsupported
+from llamaherd.gguf import GGUF
+from llamaherd.options import resolve_options
+from llamaherd.prompt.template import PromptTemplate, choose_template
+from llamaherd.scheduler.loop import LoadSpec
+from llamaherd.scheduler.placement import ModelShape
+from llamaherd.store.library import Library
+from llamaherd.store.model import StoredModel
+from llamaherd.store.names import Name
+
+#: How many models' descriptions are kept; one takes a few kilobytes.
+_KEPT: Final = 256
+
+
+@dataclass(frozen=True)
+class CatalogModel:
+    """A stored model with what its GGUF file says about running and prompting it."""
+
+    stored: StoredModel
+    template: PromptTemplate
+    shape: ModelShape
+    capabilities: tuple[str, ...]
+
+    @property
+    def name(self) -> Name:
+        return self.stored.name
+
+    def require(self, capability: str, message: str | None = None) -> None:
+        """Raises ``Unsupported`` if the model lacks the capability."""
+        if capability not in self.capabilities:
+            raise Unsupported(message or f"{self.name.full} does not support {capability}")
+
+    def options(self, given: dict[str, Any]) -> dict[str, Any]:
+        """All options: defaults, then the model's own, then the request's."""
+        return resolve_options(self.template.parameters, self.stored.parameters, given)
+
+    def load_spec(self, options: dict[str, Any]) -> LoadSpec:
+        path = self.stored.model_path
+        assert path is not None
+        return LoadSpec(
+            key=self.key,
+            name=self.name.short,
+            info=self.stored,
+            model=str(path),
+            adapters=tuple(str(adapter) for adapter in self.stored.adapter_paths),
+            options=options,
+            shape=self.shape,
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """The same for models that one runner can serve: same weights, same adapters."""
+        stored = self.stored
+        return "|".join(str(path) for path in (stored.model_path, *stored.adapter_paths))
+
+
+class Catalog:
+    """A library's models as ``CatalogModel``. Everything blocks; async callers use a thread."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._known: dict[str, CatalogModel] = {}
+
+    def find(self, text: str) -> CatalogModel:
+        """The model of this name; raises ``ModelNotFound`` also for what can't be a name."""
+        try:
+            name = Name.parse(text)
+            manifest = self._library.manifest(name)
+        except (InvalidName, ModelNotFound):
+            raise ModelNotFound(text) from None
+        known = self._known.get(manifest.digest)
+        if known is None:
+            known = self._describe(self._library.get(name))
+            while len(self._known) >= _KEPT:
+                self._known.pop(next(iter(self._known)))
+            self._known[manifest.digest] = known
+        if known.name == manifest.name:
+            return known
+        return replace(known, stored=replace(known.stored, name=manifest.name))
+
+    @staticmethod
+    def _describe(stored: StoredModel) -> CatalogModel:
+        if stored.model_path is None:
+            raise StoreError(f"{stored.name.short} has no model layer")
+        with GGUF.open(stored.model_path) as gguf:
+            template = choose_template(stored.template, gguf)
+            return CatalogModel(
+                stored, template, ModelShape.of(gguf), _capabilities(gguf, template)
+            )
+
+
+def _capabilities(gguf: GGUF, template: PromptTemplate) -> tuple[str, ...]:
+    """In the order in which Ollama lists them."""
+    embeds = gguf.arch_value("pooling_type") is not None
+    sees = gguf.arch_value("vision.block_count") is not None
+    found = [
+        "embedding" if embeds else "completion",
+        *(["vision"] if sees else []),
+        *(name for name in ("tools", "insert", "thinking") if name in template.capabilities),
+    ]
+    return tuple(found)

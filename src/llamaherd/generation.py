@@ -1,0 +1,223 @@
+"""One request from its name to its last token: resolve, render, acquire, stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, Final
+
+from llamaherd.api.replies import DebugInfo
+from llamaherd.api.requests import ChatRequest, GenerateRequest
+from llamaherd.catalog import Catalog, CatalogModel
+from llamaherd.errors import BadRequest, Unsupported
+from llamaherd.events import Done, Event, Stats, Text
+from llamaherd.prompt.builder import Building, Prompt, chat_prompt, generate_prompt
+from llamaherd.prompt.template import PromptTemplate, parse_template
+from llamaherd.runner.process import Generation as RunnerGeneration
+from llamaherd.runner.process import Runner
+from llamaherd.runner.protocol import Chunk, Finished, Sampling
+from llamaherd.scheduler.loop import Grant, Scheduler
+
+#: The options that go to the sampler as they are.
+_SAMPLING: Final = tuple(name for name in Sampling.__struct_fields__ if name != "logit_bias")
+
+
+class Generation:
+    """Runs the requests of every dialect."""
+
+    def __init__(self, catalog: Catalog, scheduler: Scheduler) -> None:
+        self._catalog = catalog
+        self._scheduler = scheduler
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+        """The events of ``/api/generate``; an empty prompt only loads or unloads the model."""
+        started = time.perf_counter_ns()
+        model = await self._find(request.model)
+        _check_generate(model, request)
+        if not request.prompt and request.keep_alive == 0:
+            await self._scheduler.unload(model.key)
+            yield Done("unload")
+            return
+        options = model.options(request.options)
+        async with self._acquire(model, options, request.keep_alive) as grant:
+            if not request.prompt:
+                yield Done("load")
+                return
+            _, tokens = await _build(_generate_building(model, request, None), grant.runner)
+            start = await grant.runner.tokenize("")
+            conversation = [*request.context, *tokens[len(start) :]]
+            async with aclosing(
+                _write(grant, [*start, *conversation], options, request)
+            ) as messages:
+                async for message in messages:
+                    if isinstance(message, Chunk):
+                        yield Text(message.text)
+                        continue
+                    context = [] if request.raw else [*conversation, *message.tokens]
+                    yield _done(message, grant, started, context)
+
+    async def chat(self, request: ChatRequest) -> AsyncIterator[Event]:
+        """The events of ``/api/chat``; without messages it only loads or unloads the model."""
+        started = time.perf_counter_ns()
+        model = await self._find(request.model)
+        _check_chat(model, request)
+        if not request.messages and request.keep_alive == 0:
+            await self._scheduler.unload(model.key)
+            yield Done("unload")
+            return
+        options = model.options(request.options)
+        async with self._acquire(model, options, request.keep_alive) as grant:
+            if not request.messages:
+                yield Done("load")
+                return
+            building = _chat_building(model, request, _limit(request, grant))
+            _, tokens = await _build(building, grant.runner)
+            async with aclosing(_write(grant, tokens, options, request)) as messages:
+                async for message in messages:
+                    if isinstance(message, Chunk):
+                        yield Text(message.text)
+                    else:
+                        yield _done(message, grant, started, [])
+
+    async def render_generate(self, request: GenerateRequest) -> DebugInfo:
+        """The prompt that ``generate`` would run."""
+        model = await self._find(request.model)
+        _check_generate(model, request)
+        options = model.options(request.options)
+        async with self._acquire(model, options, request.keep_alive) as grant:
+            prompt, _ = await _build(_generate_building(model, request, None), grant.runner)
+            return DebugInfo(prompt.text, len(prompt.images))
+
+    async def render_chat(self, request: ChatRequest) -> DebugInfo:
+        """The prompt that ``chat`` would run."""
+        model = await self._find(request.model)
+        _check_chat(model, request)
+        options = model.options(request.options)
+        async with self._acquire(model, options, request.keep_alive) as grant:
+            building = _chat_building(model, request, _limit(request, grant))
+            prompt, _ = await _build(building, grant.runner)
+            return DebugInfo(prompt.text, len(prompt.images))
+
+    async def _find(self, name: str) -> CatalogModel:
+        return await asyncio.to_thread(self._catalog.find, name)
+
+    def _acquire(
+        self, model: CatalogModel, options: dict[str, Any], keep_alive: int | None
+    ) -> AbstractAsyncContextManager[Grant]:
+        return self._scheduler.acquire(model.load_spec(options), keep_alive)
+
+
+def _limit(request: ChatRequest, grant: Grant) -> int | None:
+    """The tokens that a prompt may have before its oldest messages are dropped."""
+    return grant.runner.info.n_ctx if request.truncate else None
+
+
+def _check_generate(model: CatalogModel, request: GenerateRequest) -> None:
+    model.require("completion", f'"{request.model}" does not support generate')
+    if request.raw and (request.template or request.system or request.context):
+        raise BadRequest("raw mode does not support template, system, or context")
+    if request.suffix:
+        model.require("insert")
+    if request.think:
+        model.require("thinking")
+    _check_images(model, request.images)
+    _check_format(request.format)
+
+
+def _check_chat(model: CatalogModel, request: ChatRequest) -> None:
+    model.require("completion", f'"{request.model}" does not support chat')
+    if request.tools:
+        model.require("tools")
+    if request.think:
+        model.require("thinking")
+    _check_images(model, [image for message in request.messages for image in message.images])
+    _check_format(request.format)
+
+
+def _check_images(model: CatalogModel, images: Sequence[bytes]) -> None:
+    """Ollama drops images that a model can't see without a word; we say so."""
+    if images:
+        model.require("vision", f"{model.name.full} does not support images")
+
+
+def _check_format(wanted: Any) -> None:
+    if wanted not in (None, ""):
+        raise Unsupported("format: structured output is not supported by this version")
+
+
+def _generate_building(
+    model: CatalogModel, request: GenerateRequest, limit: int | None
+) -> Building:
+    template: PromptTemplate | None = model.template
+    if request.raw:
+        template = None
+    elif request.template:
+        template = parse_template(request.template)
+    return generate_prompt(
+        template,
+        request.prompt,
+        limit=limit,
+        system=request.system or model.stored.system or "",
+        suffix=request.suffix,
+        defaults=() if request.context else model.stored.messages,
+        images=request.images,
+        think=request.think,
+    )
+
+
+def _chat_building(model: CatalogModel, request: ChatRequest, limit: int | None) -> Building:
+    return chat_prompt(
+        model.template,
+        request.messages,
+        limit=limit,
+        tools=request.tools,
+        think=request.think,
+        system=model.stored.system or "",
+        defaults=model.stored.messages,
+    )
+
+
+async def _build(building: Building, runner: Runner) -> tuple[Prompt, list[int]]:
+    """The prompt and its tokens; the builder's questions are answered by the runner."""
+    counted: tuple[str, list[int]] | None = None
+    try:
+        text = next(building)
+        while True:
+            counted = (text, await runner.tokenize(text))
+            text = building.send(len(counted[1]))
+    except StopIteration as end:
+        prompt: Prompt = end.value
+    if counted is None or counted[0] != prompt.text:
+        counted = (prompt.text, await runner.tokenize(prompt.text))
+    return prompt, counted[1]
+
+
+def _write(
+    grant: Grant,
+    prompt: list[int],
+    options: dict[str, Any],
+    request: GenerateRequest | ChatRequest,
+) -> RunnerGeneration:
+    return grant.runner.generate(
+        prompt,
+        Sampling(**{name: options[name] for name in _SAMPLING}),
+        num_predict=options["num_predict"],
+        num_keep=options["num_keep"],
+        stop=options["stop"],
+        truncate=request.truncate,
+        shift=request.shift,
+    )
+
+
+def _done(finished: Finished, grant: Grant, started: int, context: list[int]) -> Done:
+    stats = Stats(
+        total_duration=time.perf_counter_ns() - started,
+        load_duration=grant.load_duration,
+        prompt_eval_count=finished.prompt_count,
+        prompt_eval_duration=finished.prompt_duration,
+        eval_count=finished.eval_count,
+        eval_duration=finished.eval_duration,
+    )
+    return Done(finished.reason, stats, context)

@@ -1,0 +1,61 @@
+"""Routes that run a model: generate and chat."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from llamaherd.api.replies import ChatDialect, DebugInfo, Dialect, GenerateDialect, Reply
+from llamaherd.api.requests import read_chat, read_generate
+from llamaherd.events import Event
+from llamaherd.server.services import services_of
+from llamaherd.server.streaming import Lines, Once, read_body
+
+
+async def generate(request: Request) -> Response:
+    generation = services_of(request).generation
+    wanted = read_generate(await read_body(request))
+    dialect = GenerateDialect(wanted.model)
+    if wanted.debug_render_only:
+        return Once(lambda: _rendered(dialect, generation.render_generate(wanted)))
+    events = generation.generate(wanted)
+    return _answer(dialect, events, stream=wanted.stream and wanted.prompt != "")
+
+
+async def chat(request: Request) -> Response:
+    generation = services_of(request).generation
+    wanted = read_chat(await read_body(request))
+    dialect = ChatDialect(wanted.model)
+    if wanted.debug_render_only:
+        return Once(lambda: _rendered(dialect, generation.render_chat(wanted)))
+    events = generation.chat(wanted)
+    return _answer(dialect, events, stream=wanted.stream and bool(wanted.messages))
+
+
+def _answer(dialect: Dialect, events: AsyncIterator[Event], *, stream: bool) -> Response:
+    """A request that only loads or unloads has one object for an answer, streaming or not."""
+    if stream:
+        return Lines(_replies(dialect, events))
+    return Once(lambda: _whole(dialect, events))
+
+
+async def _replies(dialect: Dialect, events: AsyncIterator[Event]) -> AsyncIterator[Reply]:
+    async for event in events:
+        yield dialect.reply(event)
+
+
+async def _whole(dialect: Dialect, events: AsyncIterator[Event]) -> Reply:
+    return dialect.whole([event async for event in events])
+
+
+async def _rendered(dialect: Dialect, rendering: Awaitable[DebugInfo]) -> Reply:
+    return dialect.rendered(await rendering)
+
+
+routes = [
+    Route("/api/generate", generate, methods=["POST"]),
+    Route("/api/chat", chat, methods=["POST"]),
+]

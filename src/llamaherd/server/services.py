@@ -1,0 +1,48 @@
+"""What the routes work with: one of each, made at start and closed at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from llamaherd import hardware
+from llamaherd.catalog import Catalog
+from llamaherd.config import Settings
+from llamaherd.generation import Generation
+from llamaherd.scheduler.loop import Scheduler
+from llamaherd.store.library import Library
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    library: Library
+    catalog: Catalog
+    scheduler: Scheduler
+    generation: Generation
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Services:
+        """Raises ``StoreError`` when the model store can't be used."""
+        library = Library(settings.models)
+        library.prepare()
+        if not settings.noprune:
+            removed = await asyncio.to_thread(library.prune)
+            log.info("total unused blobs removed: %d", removed)
+        catalog = Catalog(library)
+        scheduler = Scheduler(settings, await asyncio.to_thread(hardware.detect))
+        return cls(settings, library, catalog, scheduler, Generation(catalog, scheduler))
+
+    async def close(self) -> None:
+        """End all runners; requests that still run fail. Closing twice does nothing more."""
+        await self.scheduler.close()
+
+
+def services_of(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
