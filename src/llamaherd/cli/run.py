@@ -1,0 +1,177 @@
+"""``ollama run``: one prompt from arguments and standard input, or a conversation."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from llamaherd.cli.display import Spinner, follow, progress
+from llamaherd.cli.parsing import CommandError
+from llamaherd.cli.reply import ReplyWriter, timings
+from llamaherd.cli.session import INTERRUPTED, Session, is_terminal
+from llamaherd.client import Client, Object, Stream
+from llamaherd.duration import FOREVER, InvalidDuration, format_duration, keep_alive
+from llamaherd.errors import ServerError
+
+_THINK: Final = {"true": True, "false": False, "high": "high", "medium": "medium", "low": "low"}
+#: Terminals narrower than this are left to wrap by themselves.
+_NARROWEST: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStyle:
+    """How replies are printed; ``wrap`` is the terminal's width or None."""
+
+    wrap: int | None
+    colour: bool
+    hide_thinking: bool
+    verbose: bool
+
+
+class Reply(NamedTuple):
+    """A reply that was printed: its text without what was thought, and whether Ctrl-C ended it."""
+
+    text: str
+    stopped: bool = False
+
+
+def run(
+    session: Session,
+    arguments: Sequence[str],
+    *,
+    format: str,  # noqa: A002
+    keepalive: str,
+    think: str,
+    hidethinking: bool,
+    verbose: bool,
+    nowordwrap: bool,
+    insecure: bool,
+) -> int:
+    """Returns the exit code: ``INTERRUPTED`` if the user stopped the reply."""
+    model, *words = arguments
+    request: Object = {"model": model} | _request_options(format, keepalive, think)
+    client = session.client
+    client.heartbeat()
+    if not is_terminal(sys.stdin):
+        words = [text for text in [_standard_input()] if text] + words
+    information = _show_or_pull(client, model, insecure=insecure)
+    if not think and "thinking" in (information.get("capabilities") or ()):
+        request["think"] = True
+    style = ReplyStyle(
+        wrap=None if nowordwrap else _terminal_width(),
+        colour=is_terminal(sys.stdout) and not session.settings.no_color,
+        hide_thinking=hidethinking,
+        verbose=verbose,
+    )
+    if not words and is_terminal(sys.stdin) and is_terminal(sys.stdout):
+        from llamaherd.cli.repl import converse
+
+        converse(client, request, information.get("messages") or [], style)
+        return 0
+    prompt = " ".join(words)
+    reply = print_reply(client.generate(request | {"prompt": prompt}), style)
+    return INTERRUPTED if reply.stopped else 0
+
+
+def print_reply(events: Stream, style: ReplyStyle) -> Reply:
+    """Print what arrives from generate or chat, and an empty line after it.
+
+    Ctrl-C ends the reply and cancels the request. Raises ``ServerError`` for a stream that
+    breaks off.
+    """
+    writer = ReplyWriter(wrap=style.wrap, colour=style.colour, hide_thinking=style.hide_thinking)
+    text, last = "", Object()
+    with closing(events), Spinner() as spinner:
+        try:
+            for last in events:
+                piece = _piece(last)
+                text += piece["text"]
+                if output := writer.feed(**piece):
+                    spinner.stop()
+                    _write(output)
+        except KeyboardInterrupt:
+            return Reply(text, stopped=True)
+        finally:
+            spinner.stop()
+            _write(writer.end())
+    if not last.get("done"):
+        raise ServerError("the server ended the reply before it was complete")
+    if last.get("done_reason") not in ("load", "unload"):
+        _write("\n\n")
+    if style.verbose:
+        sys.stderr.write(timings(last))
+    return Reply(text)
+
+
+def _piece(event: Object) -> dict[str, Any]:
+    """The new part of a reply, from either endpoint."""
+    message = event.get("message") or event
+    return {
+        "text": message.get("content") or message.get("response") or "",
+        "thinking": message.get("thinking") or "",
+        "tool_calls": message.get("tool_calls") or [],
+    }
+
+
+def _write(text: str) -> None:
+    if text:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def _request_options(response_format: str, keepalive: str, think: str) -> Object:
+    """The flags as fields of a request; raises ``CommandError`` for a value that can't be."""
+    request: Object = {}
+    if response_format:
+        request["format"] = _format(response_format)
+    if keepalive:
+        try:
+            nanoseconds = keep_alive(keepalive)
+        except InvalidDuration as error:
+            raise CommandError(str(error)) from error
+        request["keep_alive"] = -1 if nanoseconds == FOREVER else format_duration(nanoseconds)
+    if think:
+        if think not in _THINK:
+            choices = "true, false, high, medium, or low"
+            raise CommandError(f'invalid value for --think: "{think}" (must be {choices})')
+        request["think"] = _THINK[think]
+    return request
+
+
+def _format(text: str) -> Any:
+    if text == "json":
+        return text
+    try:
+        schema = json.loads(text)
+    except ValueError as error:
+        raise CommandError(f'invalid format: expected "json" or a JSON schema ({error})') from error
+    return schema
+
+
+def _standard_input() -> str:
+    return "" if sys.stdin is None else sys.stdin.buffer.read().decode("utf-8", "replace")
+
+
+def _terminal_width() -> int | None:
+    """Of standard output, if it is a terminal that is wide enough for wrapping."""
+    if not is_terminal(sys.stdout):
+        return None
+    width = os.get_terminal_size(sys.stdout.fileno()).columns
+    return width if width >= _NARROWEST else None
+
+
+def _show_or_pull(client: Client, model: str, *, insecure: bool) -> Object:
+    """What the server knows of the model, which it fetches first if it doesn't have it."""
+    try:
+        return client.show(model)
+    except ServerError as error:
+        if error.status != 404:
+            raise
+    with progress() as shown:
+        follow(client.pull(model, insecure=insecure), shown)
+    return client.show(model)

@@ -1,0 +1,29 @@
+"""What every command is given: the settings and a client, each made when first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import IO, Final
+
+from llamaherd.client import Client
+from llamaherd.config import Settings
+
+#: The exit code of a program that Ctrl-C ended, as shells report SIGINT.
+INTERRUPTED: Final = 130
+
+
+class Session:
+    """One run of the program. A bad environment variable fails only commands that need it."""
+
+    @cached_property
+    def settings(self) -> Settings:
+        return Settings.from_environ()
+
+    @cached_property
+    def client(self) -> Client:
+        return Client(self.settings.host)
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
+    """False too for a stream that is closed, as under ``ollama run m <&-``."""
+    return stream is not None and not stream.closed and stream.isatty()

@@ -1,0 +1,82 @@
+"""Progress in a terminal, drawn by rich. Imported only when there is something to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from itertools import groupby
+from typing import Final
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+_DESCRIPTION: Final = TextColumn("{task.description}", markup=False)
+_STATUS: Final[tuple[ProgressColumn, ...]] = (_DESCRIPTION, SpinnerColumn(finished_text=""))
+_TRANSFER: Final[tuple[ProgressColumn, ...]] = (
+    _DESCRIPTION,
+    TaskProgressColumn(),
+    BarColumn(),
+    DownloadColumn(),
+    TransferSpeedColumn(),
+    TimeRemainingColumn(),
+)
+
+
+class TerminalProgress(AbstractContextManager["TerminalProgress"]):
+    """Lines that stay below each other in the order in which their steps began."""
+
+    def __init__(self) -> None:
+        self._lines = _Lines(console=Console(stderr=True))
+        self._status: Task | None = None
+        self._transfers: dict[str, TaskID] = {}
+
+    def __enter__(self) -> TerminalProgress:
+        self._lines.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end_status()
+        self._lines.stop()
+
+    def status(self, text: str) -> None:
+        if self._status is not None and self._status.description == text:
+            return
+        self._end_status()
+        task = self._lines.add_task(text, total=None, transfer=False)
+        self._status = self._lines.tasks[self._lines.task_ids.index(task)]
+
+    def transfer(self, key: str, label: str, completed: int, total: int) -> None:
+        self._end_status()
+        if key not in self._transfers:
+            self._transfers[key] = self._lines.add_task(label, total=total, transfer=True)
+        self._lines.update(self._transfers[key], completed=completed, total=total)
+
+    def _end_status(self) -> None:
+        if self._status is not None:
+            self._lines.update(self._status.id, total=1, completed=1)
+            self._status = None
+
+
+class _Lines(Progress):
+    """Rich's progress, with columns by the kind of line."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for transfer, tasks in groupby(self.tasks, key=lambda task: bool(task.fields["transfer"])):
+            columns = _TRANSFER if transfer else _STATUS
+            grid = Table.grid(*(column.get_table_column() for column in columns), padding=(0, 1))
+            for task in tasks:
+                grid.add_row(*(column(task) for column in columns))
+            yield grid
