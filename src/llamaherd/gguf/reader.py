@@ -193,7 +193,7 @@ class GGUF:
         if type(value) is not kind:
             stored = self.metadata.type_of(key).name.lower()
             raise InvalidGGUF(
-                f"{self._source.name}: key {key!r} is a {stored}, expected {kind.__name__}"
+                f"{self._source.name}: key {key!r} is of type {stored}, expected {kind.__name__}"
             )
         return value
 

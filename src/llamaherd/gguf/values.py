@@ -57,6 +57,9 @@ MAX_DEPTH: Final = 8
 #: scores, types and merges come to two million; this many are walked over in under a second.
 MAX_ITEMS: Final = 1 << 23
 
+#: An inner array takes as long to walk over as this many strings.
+_ARRAY_COST: Final = 64
+
 
 class Array:
     """An array that stays in the file: its items are read when they are asked for.
@@ -139,7 +142,7 @@ class Walker:
         if depth == MAX_DEPTH:
             raise self._source.invalid(what, offset, f"arrays nested deeper than {MAX_DEPTH}")
         array = Array(self._source, offset, what)
-        self.budget -= len(array)
+        self.budget -= len(array) + (_ARRAY_COST if depth else 0)
         if self.budget < 0:
             raise self._source.invalid(
                 what, offset, f"more than {MAX_ITEMS} items in the arrays of one file"
