@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import gguf
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from llamaherd.llama.devices import QUIET
+from llamaherd.llama.library import C, initialise
 
 Logits = npt.NDArray[np.float32]
 
@@ -72,8 +71,7 @@ class Outcome:
 
 def run(*, extra_buffers: bool = True, gpu: bool = False) -> list[Outcome]:
     """Test each weight type, and the types against each other."""
-    llama_cpp.llama_log_set(QUIET, None)
-    llama_cpp.llama_backend_init()
+    initialise()
     whole: dict[str, Logits] = {}
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="llamaherd-selftest-") as folder:
@@ -99,12 +97,12 @@ def _compare(name: str, expected: Logits, found: Logits, tolerance: float) -> Ou
 
 def decode(model: Any, chunks: Sequence[int]) -> Logits:
     """Logits after the prompt, read in these chunks, and after each of the single tokens."""
-    parameters = llama_cpp.llama_context_default_params()
+    parameters = C.llama_context_default_params()
     parameters.n_ctx = 1024
     parameters.n_batch = 1024
     parameters.n_ubatch = 512
     parameters.n_threads = parameters.n_threads_batch = 1
-    context = llama_cpp.llama_init_from_model(model, parameters)
+    context = C.llama_init_from_model(model, parameters)
     if not context:
         raise RuntimeError("llama.cpp could not make a context")
     try:
@@ -117,34 +115,34 @@ def decode(model: Any, chunks: Sequence[int]) -> Logits:
             position += length
         return np.stack(rows[len(chunks) - 1 :])
     finally:
-        llama_cpp.llama_free(context)
+        C.llama_free(context)
 
 
 def _step(context: Any, tokens: npt.NDArray[np.int32]) -> Logits:
     """Decode one batch after what came before; the logits of its last token."""
     pointer = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-    status = llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(pointer, len(tokens)))
+    status = C.llama_decode(context, C.llama_batch_get_one(pointer, len(tokens)))
     if status != 0:
         raise RuntimeError(f"llama_decode of {len(tokens)} tokens returned {status}")
-    logits = llama_cpp.llama_get_logits_ith(context, -1)
+    logits = C.llama_get_logits_ith(context, -1)
     return np.ctypeslib.as_array(logits, shape=(_VOCABULARY,)).copy()
 
 
 @contextmanager
 def _model(path: Path, *, extra_buffers: bool, gpu: bool) -> Iterator[Any]:
-    parameters = llama_cpp.llama_model_default_params()
+    parameters = C.llama_model_default_params()
     parameters.use_extra_bufts = extra_buffers
     parameters.n_gpu_layers = 999 if gpu else 0
     if not gpu:
         # No device at all; otherwise long prompts go to an accelerator all the same.
         parameters.devices = ctypes.cast(_NO_DEVICES, ctypes.c_void_p)
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+    model = C.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
         raise RuntimeError(f"llama.cpp could not load {path.name}")
     try:
         yield model
     finally:
-        llama_cpp.llama_model_free(model)
+        C.llama_model_free(model)
 
 
 def write_model(path: Path, weight_type: gguf.GGMLQuantizationType) -> Path:
