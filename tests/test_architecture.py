@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("messages", "options", "config", "observe"),
     ("events", "gguf", "hardware"),
     ("api",),
-    ("prompt", "llama", "engine", "runner.protocol", "store"),
+    ("prompt", "llama", "engine", "runner.protocol", "store", "create.modelfile"),
     ("runner.main", "runner.child", "runner.process", "create", "registry"),
     ("scheduler",),
     ("catalog", "generation"),
