@@ -1,0 +1,88 @@
+# make help says what there is. Each target does its whole set-up first, once: .venv with the
+# locked dependencies, and the engine compiled for this machine.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/set-up.json
+SET_UP_INPUTS := pyproject.toml $(wildcard requirements/*.lock scripts/engine*) scripts/set_up.py
+
+# Read from the environment by the programs, so that no quoting can go wrong.
+export MODEL PROMPT
+
+define CHECK_PYTHON
+@command -v $(PYTHON) >/dev/null || { \
+	echo "$(PYTHON) not found: install Python 3.11 or later, or name it: make PYTHON=python3.12" >&2; \
+	exit 1; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), 3.11 or later is needed: make PYTHON=python3.12" >&2; \
+	exit 1; }
+endef
+
+.PHONY: help setup run test lint bench doctor engine lock clean check-model
+
+help:
+	@echo "make run MODEL=FILE.gguf [PROMPT=TEXT]   serve a model and let it write"
+	@echo "make test [ARGS=...]                     all tests; ARGS go to pytest"
+	@echo "make lint                                style, types, architecture"
+	@echo "make bench [ARGS=...]                    the benchmarks"
+	@echo "make doctor                              what is wrong with this machine or set-up"
+	@echo "make setup                               only the set-up; .venv/bin/ollama is then there"
+	@echo "make engine                              compile the engine again"
+	@echo "make lock                                pin the dependencies anew (UPGRADE=1: newest)"
+	@echo "make clean                               remove all that make made here"
+
+setup: $(READY)
+
+$(READY): $(SET_UP_INPUTS)
+	$(CHECK_PYTHON)
+	@PYTHONPATH=src $(PYTHON) -m scripts.set_up
+
+engine:
+	$(CHECK_PYTHON)
+	@PYTHONPATH=src $(PYTHON) -m scripts.set_up --rebuild-engine
+
+run: check-model $(READY)
+	@$(RUN) -m scripts.try_model
+
+test: $(READY)
+	@$(RUN) -m pytest $(ARGS)
+
+lint: $(READY)
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+	@$(RUN) -m pytest tests/test_architecture.py
+
+bench: $(READY)
+	@$(RUN) -m benchmarks $(ARGS)
+
+doctor: $(READY)
+	@$(VENV)/bin/ollama doctor
+
+check-model:
+	@if [ -z "$$MODEL" ]; then \
+		echo "Which model? make run MODEL=FILE.gguf, and if you like PROMPT='Once upon a time'" >&2; exit 1; \
+	elif [ ! -f "$$MODEL" ]; then \
+		echo "There is no file $$MODEL" >&2; exit 1; \
+	fi
+
+# The resolver itself is pinned too; it lives outside .venv, which needs its result.
+UV := build/uv/bin/uv
+COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate $(if $(UPGRADE),--upgrade)
+
+lock: $(UV)
+	$(COMPILE) pyproject.toml --extra dev --group build \
+		--no-emit-package llama-cpp-python -o requirements/dev.lock
+	$(COMPILE) --group engine --no-deps --no-binary llama-cpp-python -o requirements/engine.lock
+	$(COMPILE) --group engine-build --no-deps -o requirements/engine-build.lock
+
+$(UV):
+	$(CHECK_PYTHON)
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install -q uv==0.13.8
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
