@@ -92,10 +92,10 @@ def read_model(stored: StoredManifest, blobs: BlobStore) -> StoredModel:
     systems = _texts(layers, blobs, MediaType.SYSTEM)
     parameters: dict[str, Any] = {}
     for layer in _of(layers, MediaType.PARAMS):
-        parameters |= read_json(layer, blobs, dict[str, Any])
+        parameters |= _read_json(layer, blobs, dict[str, Any])
     messages: list[Message] = []
     for layer in _of(layers, MediaType.MESSAGES):
-        messages = read_json(layer, blobs, list[Message])
+        messages = _read_json(layer, blobs, list[Message])
     return StoredModel(
         **_summary(stored, blobs),
         model_path=models[-1] if models else None,
@@ -110,13 +110,17 @@ def read_model(stored: StoredManifest, blobs: BlobStore) -> StoredModel:
     )
 
 
-def read_json(layer: Layer, blobs: BlobStore, kind: Any) -> Any:
-    """The content of a JSON layer as ``kind``; raises ``StoreError`` when it is something else."""
+def _read_json(layer: Layer, blobs: BlobStore, kind: Any) -> Any:
     content = blobs.read(layer.digest, MAX_LAYER_SIZE)
+    return decode_json(content, kind, blobs.path(layer.digest))
+
+
+def decode_json(content: bytes, kind: Any, path: Path) -> Any:
+    """The content of a JSON layer as ``kind``; raises ``StoreError`` when it is something else."""
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise StoreError(f"damaged layer {blobs.path(layer.digest)}: {error}") from error
+        raise StoreError(f"damaged layer {path}: {error}") from error
 
 
 def _summary(stored: StoredManifest, blobs: BlobStore) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def _summary(stored: StoredManifest, blobs: BlobStore) -> dict[str, Any]:
         "digest": stored.digest,
         "size": stored.manifest.size,
         "modified_at": stored.modified_at,
-        "config": read_json(stored.manifest.config, blobs, ModelConfig),
+        "config": _read_json(stored.manifest.config, blobs, ModelConfig),
         "parent_model": parents[-1] if parents else "",
     }
 

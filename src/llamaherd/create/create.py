@@ -1,0 +1,197 @@
+"""Creating a model in the store: from another model or from GGUF files, with changes on top.
+
+Nothing is written until everything has been read and checked. Then the small layers, the config
+and at last the manifest are committed together, so a failure leaves neither a broken model nor a
+changed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any, Final
+
+from llamaherd.api.requests import CreateRequest
+from llamaherd.create.layers import (
+    Part,
+    base_part,
+    encode_messages,
+    encode_parameters,
+    gguf_part,
+    manifest_of,
+    new_part,
+)
+from llamaherd.errors import BadRequest, OptionError, TemplateError
+from llamaherd.messages import ROLES, Message
+from llamaherd.options import OPTIONS, check_option
+from llamaherd.prompt import go_parse
+from llamaherd.prompt.known import recognise
+from llamaherd.store.blobs import BlobStore, parse_digest
+from llamaherd.store.files import store_errors
+from llamaherd.store.library import Library
+from llamaherd.store.manifests import MediaType
+from llamaherd.store.model import MAX_LAYER_SIZE, decode_json
+from llamaherd.store.names import Name
+from llamaherd.store.progress import Progress
+
+_MAGIC: Final = b"GGUF"
+
+
+def create_model(
+    library: Library, request: CreateRequest, *, keep_replaced: bool = False
+) -> Iterator[Progress]:
+    """Creates ``request.model``, reporting each step, the last one as "success".
+
+    ``keep_replaced`` leaves the blobs alone that a model of this name had before. Raises
+    ``InvalidName``, ``InvalidDigest``, ``BadRequest`` (what the request asks for can't be),
+    ``ModelNotFound`` (``from``), ``InvalidGGUF`` and ``StoreError``.
+    """
+    name = Name.parse(request.model)
+    parts = yield from _base(library, request)
+    parts = _with_changes(library.blobs, parts, request)
+    manifest, new_blobs = manifest_of(parts)
+    for part in parts:
+        yield Progress(part.status)
+    yield Progress("writing manifest")
+    library.commit(name, manifest, new_blobs, keep_replaced=keep_replaced)
+    yield Progress("success")
+
+
+def _base(library: Library, request: CreateRequest) -> Generator[Progress, None, list[Part]]:
+    """The layers to begin with: those of ``from`` or ``files``, and the adapters."""
+    if request.quantize:
+        raise BadRequest("quantize is not supported yet")
+    if request.from_ and request.files:
+        raise BadRequest("only one of 'from' and 'files' can be given")
+    if request.from_:
+        parts = _parts_of_model(library, Name.parse(request.from_))
+    elif request.files:
+        parts = yield from _parts_of_files(library.blobs, "files", request.files)
+        if [part.kind for part in parts].count(MediaType.MODEL) != 1:
+            raise BadRequest("files must hold exactly one model, not parts of one or several")
+        parts += _recognised_template(library.blobs, parts)
+    else:
+        raise BadRequest("neither 'from' or 'files' was specified")
+    if request.adapters:
+        parts += yield from _parts_of_adapters(library.blobs, request.adapters)
+    return parts
+
+
+def _parts_of_model(library: Library, name: Name) -> list[Part]:
+    stored = library.manifest(name)
+    layers = stored.manifest.layers or []
+    return [base_part(library.blobs, layer, stored.name.short) for layer in layers]
+
+
+def _parts_of_adapters(
+    blobs: BlobStore, adapters: dict[str, str]
+) -> Generator[Progress, None, list[Part]]:
+    if len(adapters) > 1:
+        raise BadRequest("only one adapter is currently supported")
+    parts = yield from _parts_of_files(blobs, "adapters", adapters)
+    for part in parts:
+        if part.kind != MediaType.ADAPTER:
+            raise BadRequest(f"adapters: {next(iter(adapters))} is a model, not an adapter")
+    return parts
+
+
+def _parts_of_files(
+    blobs: BlobStore, field: str, files: dict[str, str]
+) -> Generator[Progress, None, list[Part]]:
+    """One layer for each GGUF file, the model first."""
+    if any(file.endswith(".safetensors") for file in files):
+        raise BadRequest(f"{field}: safetensors are not supported yet, only GGUF")
+    parts = []
+    for file in sorted(files):
+        yield Progress("parsing GGUF")
+        digest = parse_digest(files[file])
+        path = blobs.path(digest)
+        if not blobs.exists(digest):
+            raise BadRequest(f"open {path}: no such file or directory")
+        with store_errors("read", path), path.open("rb") as content:
+            is_gguf = content.read(len(_MAGIC)) == _MAGIC
+        if not is_gguf:
+            is_named_so = file.endswith(".gguf")
+            raise BadRequest(
+                "supplied file was not in GGUF format" if is_named_so else "unknown type"
+            )
+        parts.append(gguf_part(blobs, digest))
+    return sorted(parts, key=lambda part: part.kind != MediaType.MODEL)
+
+
+def _recognised_template(blobs: BlobStore, parts: list[Part]) -> list[Part]:
+    """Layers that spare a model with a well-known chat format a TEMPLATE of its own."""
+    found = []
+    for weights in (part.weights for part in parts if part.weights):
+        known = recognise(weights.chat_template, weights.special_tokens)
+        if known is not None:
+            status = f"using autodetected template {known.name}"
+            found.append(new_part(blobs, MediaType.TEMPLATE, known.text.encode(), status))
+            parameters = encode_parameters(known.parameters)
+            found.append(new_part(blobs, MediaType.PARAMS, parameters))
+    return found
+
+
+def _with_changes(blobs: BlobStore, parts: list[Part], request: CreateRequest) -> list[Part]:
+    """The layers with what the request sets: all replace those of the base, licences add to them.
+
+    An empty text changes nothing.
+    """
+    if request.template:
+        _check_template(request.template)
+        parts = _replace(blobs, parts, MediaType.TEMPLATE, request.template.encode())
+    if request.system:
+        parts = _replace(blobs, parts, MediaType.SYSTEM, request.system.encode())
+    for text in filter(None, request.license or ()):
+        parts = [*parts, new_part(blobs, MediaType.LICENSE, text.encode())]
+    if parameters := _merged_parameters(blobs, parts, request.parameters or {}):
+        parts = _replace(blobs, parts, MediaType.PARAMS, encode_parameters(parameters))
+    if request.messages:
+        _check_messages(request.messages)
+        parts = _replace(blobs, parts, MediaType.MESSAGES, encode_messages(request.messages))
+    return parts
+
+
+def _replace(blobs: BlobStore, parts: list[Part], kind: MediaType, content: bytes) -> list[Part]:
+    kept = [part for part in parts if part.kind != kind]
+    return [*kept, new_part(blobs, kind, content)]
+
+
+def _check_template(text: str) -> None:
+    try:
+        go_parse.parse(text)
+    except TemplateError as error:
+        raise BadRequest(f"template error: {error}") from error
+
+
+def _check_messages(messages: list[Message]) -> None:
+    for message in messages:
+        if message.role not in ROLES:
+            roles = ", ".join(f'"{role}"' for role in ROLES)
+            raise BadRequest(f'message role must be one of {roles}, not "{message.role}"')
+
+
+def _merged_parameters(
+    blobs: BlobStore, parts: list[Part], given: dict[str, Any]
+) -> dict[str, Any]:
+    """The base's parameters overlaid with checked ones; ``null`` takes one away."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        if part.kind == MediaType.PARAMS:
+            content = part.content
+            if content is None:
+                content = blobs.read(part.layer.digest, MAX_LAYER_SIZE)
+            merged |= decode_json(content, dict[str, Any], blobs.path(part.layer.digest))
+    for name, value in given.items():
+        merged[name] = _checked_parameter(name, value)
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _checked_parameter(name: str, value: Any) -> Any:
+    """Names that are no options stay as they are: models may carry some for other programs."""
+    if name not in OPTIONS or value is None:
+        return value
+    try:
+        checked = check_option(name, value)
+    except OptionError as error:
+        raise BadRequest(f"parameters: {error}") from error
+    return list(checked) if isinstance(checked, tuple) else checked
