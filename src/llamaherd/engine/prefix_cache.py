@@ -1,0 +1,232 @@
+"""What lies in the backend's memory, kept so that prompts that begin alike are read once.
+
+A finished sequence stays in its slot as a cached prefix. A new prompt takes over the longest
+beginning of itself that any slot holds, of running sequences too: cells are shared, not copied.
+Cached prefixes go, least recently used first, when a slot or cells are needed, and when together
+they hold more than one sequence may, for attention has to step over every cell in use.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from llamaherd.llama.backend import Backend
+
+#: Sharing less than this with another conversation isn't worth its bookkeeping.
+_LEAST_SHARED: Final = 8
+
+
+class Slot:
+    """One sequence of the memory: ``tokens[:evaluated]`` are in it, the rest is yet to come.
+
+    ``shared`` leading cells may belong to other slots as well.
+    """
+
+    __slots__ = ("_undisturbed", "evaluated", "last_used", "number", "shared", "tokens")
+
+    def __init__(self, number: int) -> None:
+        self.number: Final = number
+        self.tokens: list[int] = []
+        self.evaluated = 0
+        self.shared = 0
+        self.last_used = 0
+        self._undisturbed = sys.maxsize
+
+    @property
+    def pending(self) -> int:
+        """How many tokens are yet to be evaluated."""
+        return len(self.tokens) - self.evaluated
+
+    @property
+    def pure(self) -> int:
+        """How many evaluated tokens were computed with exactly the tokens before them in place.
+
+        Those that a context shift moved were computed with tokens that are gone.
+        """
+        return min(self.evaluated, self._undisturbed)
+
+    def hold(self, length: int) -> None:
+        """The memory now has the first ``length`` tokens, undisturbed."""
+        self.evaluated = length
+        self.shared = min(self.shared, length)
+        self._undisturbed = sys.maxsize
+
+    def moved(self, keep: int, discard: int) -> None:
+        """The memory now has the evaluated tokens without ``discard`` after the first ``keep``."""
+        self.evaluated -= discard
+        self.shared = min(self.shared, keep)
+        self._undisturbed = min(self._undisturbed, keep)
+
+
+class PrefixCache:
+    """Hands out the slots of a backend and takes them back with what they hold."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._free = [Slot(number) for number in reversed(range(backend.n_seq))]
+        self._cached: list[Slot] = []
+        self._active: list[Slot] = []
+        self._clock = itertools.count(1)
+
+    def acquire(self, prompt: Sequence[int]) -> Slot:
+        """A slot for ``prompt`` with as much of it evaluated as was found, at most all but one.
+
+        There is one as long as fewer slots are in use than the backend has.
+        """
+        source, length = self._longest_match(prompt)
+        if source is None:
+            slot = self._take_free()
+        elif source in self._cached and self._is_superseded(source, length, prompt):
+            slot = self._take_over(source, length)
+        else:
+            slot = self._branch(source, length)
+        slot.tokens = list(prompt)
+        slot.last_used = next(self._clock)
+        self._active.append(slot)
+        return slot
+
+    def release(self, slot: Slot) -> None:
+        """Take a slot back; what it holds serves later prompts, as far as it is pure."""
+        self._active.remove(slot)
+        length = slot.pure
+        if length == 0 or not self._backend.can_truncate(slot.number, length):
+            self._empty(slot)
+            return
+        self._truncate(slot, length)
+        del slot.tokens[length:]
+        slot.last_used = next(self._clock)
+        self._drop_duplicates(slot)
+        self._cached.append(slot)
+        while len(self._cached) > 1 and self._idle_tokens() > self._backend.n_ctx:
+            self.evict()
+
+    def discard(self, slot: Slot) -> None:
+        """Take a slot back whose memory is in doubt."""
+        self._active.remove(slot)
+        self._empty(slot)
+
+    def evict(self) -> bool:
+        """Forget the cached prefix that was used least recently; False when there is none."""
+        return self._evict(keep=None)
+
+    def restore(self, slot: Slot) -> None:
+        """After a failed evaluation: back to the evaluated tokens, or to none where impossible."""
+        kept = slot.evaluated
+        self._truncate(slot, kept if self._backend.can_truncate(slot.number, kept) else 0)
+
+    def shift(self, slot: Slot, keep: int, discard: int) -> None:
+        """Drop ``discard`` tokens after the first ``keep`` of an active slot.
+
+        The cells behind them move where the backend can do that and nobody running shares them;
+        otherwise the tokens behind them are evaluated again.
+        """
+        end = keep + discard
+        if self._backend.can_shift and slot.evaluated >= end and self._own_cells(slot, end):
+            self._backend.shift(slot.number, keep, discard)
+            slot.moved(keep, discard)
+        else:
+            kept = min(keep, slot.pure)
+            self._truncate(slot, kept if self._backend.can_truncate(slot.number, kept) else 0)
+        del slot.tokens[keep:end]
+
+    def _longest_match(self, prompt: Sequence[int]) -> tuple[Slot | None, int]:
+        best: tuple[Slot | None, int] = (None, 0)
+        wanted = list(prompt[:-1])
+        for slot in (*self._cached, *self._active):
+            length = common_prefix(slot.tokens[: slot.pure], wanted)
+            if length > best[1] and self._backend.can_truncate(slot.number, length):
+                best = slot, length
+        source, length = best
+        if source is not None and length < _LEAST_SHARED:
+            same_prompt = source in self._cached and self._is_superseded(source, length, prompt)
+            return best if same_prompt else (None, 0)
+        return best
+
+    def _is_superseded(self, cached: Slot, length: int, prompt: Sequence[int]) -> bool:
+        """Whether nobody will miss what ``cached`` holds beyond ``length``.
+
+        So it is when the prompt goes on from it, or asks the same again for another reply.
+        """
+        return length == cached.evaluated or length == len(prompt) - 1
+
+    def _take_over(self, cached: Slot, length: int) -> Slot:
+        self._cached.remove(cached)
+        self._truncate(cached, length)
+        return cached
+
+    def _branch(self, source: Slot, length: int) -> Slot:
+        if not self._free and not self._evict(keep=source):
+            return self._take_over(source, length)
+        slot = self._free.pop()
+        self._backend.copy(source.number, slot.number, length)
+        slot.hold(length)
+        slot.shared = length
+        source.shared = max(source.shared, length)
+        source.last_used = next(self._clock)
+        return slot
+
+    def _take_free(self) -> Slot:
+        if not self._free:
+            self.evict()
+        return self._free.pop()
+
+    def _evict(self, keep: Slot | None) -> bool:
+        candidates = [slot for slot in self._cached if slot is not keep]
+        if not candidates:
+            return False
+        oldest = min(candidates, key=lambda slot: slot.last_used)
+        self._cached.remove(oldest)
+        self._empty(oldest)
+        return True
+
+    def _drop_duplicates(self, slot: Slot) -> None:
+        """Forget cached prefixes that are the beginning of what ``slot`` holds."""
+        for other in list(self._cached):
+            if slot.tokens[: other.evaluated] == other.tokens:
+                self._cached.remove(other)
+                self._empty(other)
+
+    def _idle_tokens(self) -> int:
+        return sum(slot.evaluated for slot in self._cached)
+
+    def _own_cells(self, slot: Slot, start: int) -> bool:
+        """Make the cells from ``start`` on the slot's own; False if a running sequence shares."""
+        if slot.shared <= start:
+            return True
+        held = slot.tokens[: slot.evaluated]
+        for other in (*self._active, *self._cached):
+            if other is slot or other.shared <= start:
+                continue
+            if common_prefix(held, other.tokens[: other.evaluated]) <= start:
+                continue
+            if other in self._active:
+                return False
+            self._cached.remove(other)
+            self._empty(other)
+        return True
+
+    def _truncate(self, slot: Slot, length: int) -> None:
+        self._backend.truncate(slot.number, length)
+        slot.hold(length)
+
+    def _empty(self, slot: Slot) -> None:
+        self._truncate(slot, 0)
+        slot.tokens = []
+        self._free.append(slot)
+
+
+def common_prefix(a: list[int], b: list[int]) -> int:
+    """How many leading tokens two lists share, by comparing halves at C speed."""
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

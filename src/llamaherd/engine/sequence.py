@@ -1,0 +1,92 @@
+"""One request while it runs: its prompt, its reply so far and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from llamaherd.engine.prefix_cache import Slot
+from llamaherd.engine.sampling import TokenSampler
+from llamaherd.engine.stopping import ReplyText
+from llamaherd.errors import PromptError
+from llamaherd.runner.protocol import Generate
+
+FinishReason = Literal["stop", "length"]
+
+#: ``num_predict`` that writes until the context is full.
+_UNTIL_FULL: Final = -2
+
+#: A reply that doesn't end by itself is ended after this many contexts, as Ollama does.
+_RUNAWAY_CONTEXTS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPrompt:
+    """A prompt cut to the context. The first ``keep`` tokens stay when the context shifts."""
+
+    tokens: Tokens[int]
+    keep: int
+    dropped: int
+
+
+def fit_prompt(request: Generate, n_ctx: int, *, begins_with_bos: bool) -> FittedPrompt:
+    """Keep the first ``num_keep`` tokens (BOS not counted) and as much of the end as fits.
+
+    Raises ``PromptError`` when there is nothing to read, or too much and ``truncate`` is off.
+    """
+    prompt = request.prompt
+    if not prompt:
+        raise PromptError("no input provided")
+    keep = len(prompt) if request.num_keep < 0 else request.num_keep + begins_with_bos
+    # At least one token must be free to go when the context shifts.
+    keep = min(keep, n_ctx - 1)
+    excess = len(prompt) - n_ctx
+    if excess <= 0:
+        return FittedPrompt(prompt, keep, 0)
+    if not request.truncate:
+        raise PromptError("the input length exceeds the context length")
+    return FittedPrompt([*prompt[:keep], *prompt[keep + excess :]], keep, excess)
+
+
+def reply_limit(num_predict: int, n_ctx: int) -> int:
+    """The most tokens that a reply may have."""
+    runaway = _RUNAWAY_CONTEXTS * n_ctx
+    return runaway if num_predict < 0 else min(num_predict, runaway)
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request in a slot. Durations and times in nanoseconds of the monotonic clock.
+
+    ``reply`` are the tokens written, without one that ends the reply; ``written`` counts that too.
+    """
+
+    request: Generate
+    slot: Slot
+    sampler: TokenSampler
+    text: ReplyText
+    keep: int
+    limit: int
+    prompt_count: int
+    cached_count: int
+    dropped_count: int
+    reply: list[int] = field(default_factory=list)
+    written: int = 0
+    ending: FinishReason | None = None
+    finished: bool = False
+    prompt_duration: int = 0
+    prompt_done: int | None = None
+
+    @property
+    def id(self) -> int:
+        return self.request.id
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether the next evaluation only adds the last written token."""
+        return self.prompt_done is not None and self.slot.pending == 1
+
+    @property
+    def may_shift(self) -> bool:
+        return self.request.shift and self.request.num_predict != _UNTIL_FULL

@@ -1,0 +1,156 @@
+"""What the engine needs from an inference library: the seam between ``engine`` and ``llama``.
+
+The memory of a backend holds many *sequences*, each identified by a small number (its *slot*) and
+made of tokens at positions 0, 1, 2, …. A token's keys and values live in a *cell*; sequences that
+began alike may share cells, which ``copy`` arranges without copying data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float32]
+TokenIds = npt.NDArray[np.int32]
+
+
+class CacheFull(Exception):
+    """No room for the batch; the memory is as it was before."""
+
+
+class DecodeAborted(Exception):
+    """``abort`` was called during ``decode``; part of the batch may be in the memory."""
+
+
+class DecodeFailed(Exception):
+    """The library could not evaluate the batch; part of it may be in the memory."""
+
+
+class InvalidText(ValueError):
+    """A text that the vocabulary can't represent."""
+
+
+class InvalidToken(ValueError):
+    """A token number outside the vocabulary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of choosing a token, by llama.cpp's name for it: ``top_k``, ``top_p``, ``dist``, …
+
+    The last step of a chain (``dist``, ``mirostat``, ``mirostat_v2``) takes one of the candidates.
+    """
+
+    name: Literal["top_k", "typical", "top_p", "min_p", "temp", "dist", "mirostat", "mirostat_v2"]
+    arguments: tuple[float, ...]
+
+
+class Chain(Protocol):
+    """Steps with their state (random numbers, mirostat's surprise); ``close`` frees it."""
+
+    def pick(self, logits: Logits, ids: TokenIds | None) -> int:
+        """The chosen token. ``logits[i]`` belongs to ``ids[i]``, or to token ``i`` without ids."""
+
+    def close(self) -> None: ...
+
+
+class Batch:
+    """Tokens to evaluate in one ``decode``, in arrays that a backend reads in place.
+
+    For each of the first ``size`` rows: the token, its position, its slot, and whether its logits
+    are wanted.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity: Final = capacity
+        self.size = 0
+        self.tokens = np.zeros(capacity, np.int32)
+        self.positions = np.zeros(capacity, np.int32)
+        self.slots = np.zeros(capacity, np.int32)
+        self.wanted = np.zeros(capacity, np.int8)
+
+    def clear(self) -> None:
+        self.size = 0
+
+    def add(self, token: int, position: int, slot: int) -> int:
+        """Add one token whose logits are wanted; its row."""
+        row = self.size
+        self.tokens[row] = token
+        self.positions[row] = position
+        self.slots[row] = slot
+        self.wanted[row] = 1
+        self.size = row + 1
+        return row
+
+    def extend(self, tokens: Sequence[int], position: int, slot: int, *, want_last: bool) -> int:
+        """Add a run of tokens from ``position`` on; the row of the last."""
+        start, end = self.size, self.size + len(tokens)
+        self.tokens[start:end] = tokens
+        self.positions[start:end] = np.arange(position, position + len(tokens))
+        self.slots[start:end] = slot
+        self.wanted[start:end] = 0
+        self.wanted[end - 1] = want_last
+        self.size = end
+        return end - 1
+
+
+class Backend(Protocol):
+    """A loaded model with its memory. Only ``abort`` may be called from another thread.
+
+    ``n_ctx`` is the longest sequence in tokens, ``n_seq`` the number of slots, ``add_bos`` whether
+    a prompt begins with ``bos``. ``newline`` is the token of a line feed, if there is one.
+    ``asynchronous`` says that ``decode`` may return before the work is done.
+    """
+
+    n_ctx: int
+    n_seq: int
+    n_vocab: int
+    bos: int
+    add_bos: bool
+    newline: int | None
+    asynchronous: bool
+    can_shift: bool
+    batch: Batch
+
+    def piece(self, token: int) -> bytes:
+        """The text of a token, special tokens included; it may end inside a character."""
+
+    def is_end(self, token: int) -> bool:
+        """Whether the model ends its reply with this token."""
+
+    def decode(self) -> None:
+        """Evaluate ``batch``. Raises ``CacheFull``, ``DecodeAborted`` or ``DecodeFailed``."""
+
+    def wait(self) -> None:
+        """Until the work that ``decode`` started is done; nothing where that is synchronous."""
+
+    def logits(self, row: int) -> Logits:
+        """The logits of a row of the last batch: a writable view, valid until the next decode."""
+
+    def chain(self, steps: Sequence[Step]) -> Chain:
+        """A new chain of samplers, run in this order."""
+
+    def abort(self) -> None:
+        """Make the running ``decode``, if any, give up soon. Callable from any thread."""
+
+    def can_truncate(self, slot: int, length: int) -> bool:
+        """Whether the sequence can go back to its first ``length`` tokens.
+
+        Recurrent and hybrid models can't forget, and a sliding window has lost what is behind it.
+        """
+
+    def truncate(self, slot: int, length: int) -> None:
+        """Keep the first ``length`` tokens of a sequence; 0 always works and empties the slot."""
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let the empty slot ``target`` share the first ``length`` tokens of ``source``."""
+
+    def shift(self, slot: int, keep: int, discard: int) -> None:
+        """Drop ``discard`` tokens after the first ``keep`` and close the gap.
+
+        The shifted cells change for every sequence that shares them. Needs ``can_shift``.
+        """

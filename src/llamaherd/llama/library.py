@@ -1,0 +1,125 @@
+"""llama.cpp's C functions, by ctypes, and its log.
+
+Only modules of this package import from here. The functions follow ``llama.h`` of the revision
+that llama-cpp-python 0.3.36 carries.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+logger = logging.getLogger("llama.cpp")
+
+_PACKAGE: Final = "llama_cpp"
+
+
+def _import_functions() -> ModuleType:
+    """The module of C functions alone.
+
+    The package's ``__init__`` imports a high-level API with a hundred milliseconds of dependencies
+    that a runner would pay on every load; an empty stand-in keeps it from running, and makes way
+    again for whoever wants the whole package.
+    """
+    name = f"{_PACKAGE}.{_PACKAGE}"
+    if _PACKAGE in sys.modules:
+        return importlib.import_module(name)
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ImportError("llama-cpp-python is not installed", name=_PACKAGE)
+    stand_in = ModuleType(_PACKAGE)
+    stand_in.__path__ = list(spec.submodule_search_locations)
+    sys.modules[_PACKAGE] = stand_in
+    try:
+        return importlib.import_module(name)
+    finally:
+        del sys.modules[_PACKAGE]
+
+
+C: Final[Any] = _import_functions()
+
+
+def function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    """A C function with types of our own, where those of the binding cost time per call."""
+    found = C._lib[name]
+    found.restype = result
+    found.argtypes = list(arguments)
+    return found  # type: ignore[no-any-return]
+
+
+# ggml_log_level: none, debug, info, warning, error, and 5 to continue the last line. llama.cpp
+# talks much, so its information counts as debugging and its warnings as information.
+_LEVELS: Final = {
+    1: logging.DEBUG,
+    2: logging.DEBUG,
+    3: logging.INFO,
+    4: logging.ERROR,
+}
+_CONTINUED: Final = 5
+
+LogListener = Callable[[int, str], None]
+
+
+class _LogRouter:
+    """Puts llama.cpp's pieces of lines together and hands whole lines to logging."""
+
+    def __init__(self) -> None:
+        self.listener: LogListener | None = None
+        self._level = logging.DEBUG
+        self._line = ""
+
+    def write(self, level: int, text: bytes, _: object) -> None:
+        if level != _CONTINUED:
+            self._level = _LEVELS.get(level, logging.DEBUG)
+        *lines, self._line = (self._line + text.decode("utf-8", "replace")).split("\n")
+        for line in lines:
+            logger.log(self._level, "%s", line)
+            if self.listener is not None:
+                self.listener(self._level, line)
+
+
+_router: Final = _LogRouter()
+_callback: Final = C.llama_log_callback(_router.write)
+
+
+class LoadLog:
+    """Listens to llama.cpp while it loads: the errors it reports and all lines.
+
+    A context manager; one at a time, as llama.cpp has one log.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.errors: deque[str] = deque(maxlen=8)
+
+    def __enter__(self) -> LoadLog:
+        _router.listener = self._listen
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _router.listener = None
+
+    def _listen(self, level: int, line: str) -> None:
+        self.lines.append(line)
+        if level >= logging.ERROR and line.strip():
+            self.errors.append(line.strip())
+
+
+def initialise(*, numa: bool = False) -> None:
+    """Start the library once per process, with its log going to Python's."""
+    C.llama_log_set(_callback, ctypes.c_void_p(0))
+    C.llama_backend_init()
+    if numa:
+        C.llama_numa_init(C.GGML_NUMA_STRATEGY_DISTRIBUTE)
+
+
+def system_info() -> str:
+    """The features that this build uses, as llama.cpp prints them."""
+    return str(C.llama_print_system_info().decode("utf-8", "replace")).strip()

@@ -1,0 +1,180 @@
+"""Loading a model into a ``LlamaBackend``."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from llamaherd.errors import LoadError
+from llamaherd.llama.binding import LlamaBackend
+from llamaherd.llama.library import C, LoadLog, initialise
+from llamaherd.llama.memory import MemoryUse, memory_use
+
+FlashAttention = Literal["auto", "on", "off"]
+
+#: ``ggml_type`` by the names of ``OLLAMA_KV_CACHE_TYPE``.
+_CACHE_TYPES: Final = {
+    "f32": 0,
+    "f16": 1,
+    "q4_0": 2,
+    "q4_1": 3,
+    "q5_0": 6,
+    "q5_1": 7,
+    "q8_0": 8,
+    "iq4_nl": 20,
+    "bf16": 30,
+}
+_UNQUANTISED: Final = ("f32", "f16", "bf16")
+
+#: Finished sequences that may stay in the memory as prefixes for later requests, beside the slots.
+SPARE_SEQUENCES: Final = 4
+
+#: Layers to put on accelerators when all are meant; llama.cpp stops at what the model has.
+_ALL_LAYERS: Final = 1 << 20
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """What to load and how; the meanings are those of ``runner.protocol.Load``."""
+
+    model: Path
+    adapters: Sequence[Path] = ()
+    n_ctx: int
+    n_slots: int
+    n_batch: int
+    threads: int
+    gpu_layers: int = -1
+    main_gpu: int = 0
+    use_mmap: bool = True
+    use_mlock: bool = False
+    numa: bool = False
+    flash_attention: FlashAttention = "auto"
+    kv_cache_type: str = "f16"
+    extra_buffers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A backend ready to work, the context it was trained for, and its memory."""
+
+    backend: LlamaBackend
+    n_ctx_train: int
+    memory: MemoryUse
+
+
+def load(spec: ModelSpec, progress: Progress) -> LoadedModel:
+    """Load model, adapters and context, calling ``progress`` with 0 to 1.
+
+    The context of one sequence is at most what the model was trained for. Raises ``LoadError``
+    with the file's name and the reason that llama.cpp's log gives.
+    """
+    if spec.kv_cache_type not in _CACHE_TYPES:
+        raise LoadError(f"unknown type of K/V cache {spec.kv_cache_type!r}")
+    with LoadLog() as log:
+        initialise(numa=spec.numa)
+        model = _load_model(spec, progress, log)
+        try:
+            n_ctx_train = int(C.llama_model_n_ctx_train(model))
+            n_ctx = min(spec.n_ctx, n_ctx_train) if n_ctx_train > 0 else spec.n_ctx
+            context = _make_context(spec, model, n_ctx, log)
+            try:
+                _apply_adapters(spec, model, context, log)
+                on_gpu = spec.gpu_layers != 0 and bool(C.llama_supports_gpu_offload())
+                backend = LlamaBackend(model, context, n_ctx=n_ctx, asynchronous=on_gpu)
+            except BaseException:
+                C.llama_free(context)
+                raise
+        except BaseException:
+            C.llama_model_free(model)
+            raise
+    return LoadedModel(backend, n_ctx_train, memory_use(log.lines))
+
+
+def _load_model(spec: ModelSpec, progress: Progress, log: LoadLog) -> Any:
+    if not spec.model.is_file():
+        raise LoadError(f"unable to load model: {spec.model} is not a file")
+
+    def report(fraction: float, _: object) -> bool:
+        progress(fraction)
+        return True
+
+    callback = C.llama_progress_callback(report)
+    params = C.llama_model_default_params()
+    params.n_gpu_layers = spec.gpu_layers if spec.gpu_layers >= 0 else _ALL_LAYERS
+    params.main_gpu = spec.main_gpu
+    params.load_mode = _load_mode(spec.use_mmap, spec.use_mlock)
+    params.use_extra_bufts = spec.extra_buffers
+    params.progress_callback = callback
+    model = C.llama_model_load_from_file(bytes(spec.model), params)
+    if not model:
+        raise LoadError(f"unable to load model {spec.model}: {_reason(log)}")
+    return model
+
+
+def _load_mode(use_mmap: bool, use_mlock: bool) -> int:
+    if use_mmap:
+        return int(C.LLAMA_LOAD_MODE_MMAP_MLOCK if use_mlock else C.LLAMA_LOAD_MODE_MMAP)
+    return int(C.LLAMA_LOAD_MODE_MLOCK if use_mlock else C.LLAMA_LOAD_MODE_NONE)
+
+
+def _make_context(spec: ModelSpec, model: Any, n_ctx: int, log: LoadLog) -> Any:
+    params = C.llama_context_default_params()
+    params.n_ctx = n_ctx * spec.n_slots
+    params.n_batch = params.n_ubatch = min(spec.n_batch, params.n_ctx)
+    params.n_seq_max = min(_sequences(spec, model), int(C.llama_max_parallel_sequences()))
+    params.n_threads = params.n_threads_batch = spec.threads
+    params.flash_attn_type = _flash_attention(spec)
+    params.type_k = params.type_v = _CACHE_TYPES[spec.kv_cache_type]
+    params.kv_unified = True
+    params.swa_full = False
+    params.no_perf = True
+    context = C.llama_init_from_model(model, params)
+    if not context:
+        raise LoadError(f"unable to create a context for {spec.model}: {_reason(log)}")
+    return context
+
+
+def _sequences(spec: ModelSpec, model: Any) -> int:
+    """Every sequence costs memory where a model keeps a state or a window for each."""
+    per_sequence = (
+        C.llama_model_is_recurrent(model)
+        or C.llama_model_is_hybrid(model)
+        or C.llama_model_n_swa(model) > 0
+    )
+    return spec.n_slots if per_sequence else spec.n_slots + SPARE_SEQUENCES
+
+
+def _flash_attention(spec: ModelSpec) -> int:
+    """On a CPU attention is faster without it, but a quantised V cache needs it."""
+    if spec.flash_attention == "auto":
+        if spec.kv_cache_type not in _UNQUANTISED:
+            return int(C.LLAMA_FLASH_ATTN_TYPE_ENABLED)
+        if spec.gpu_layers == 0 or not C.llama_supports_gpu_offload():
+            return int(C.LLAMA_FLASH_ATTN_TYPE_DISABLED)
+        return int(C.LLAMA_FLASH_ATTN_TYPE_AUTO)
+    if spec.flash_attention == "on":
+        return int(C.LLAMA_FLASH_ATTN_TYPE_ENABLED)
+    return int(C.LLAMA_FLASH_ATTN_TYPE_DISABLED)
+
+
+def _apply_adapters(spec: ModelSpec, model: Any, context: Any, log: LoadLog) -> None:
+    if not spec.adapters:
+        return
+    adapters = (C.llama_adapter_lora_p_ctypes * len(spec.adapters))()
+    for index, path in enumerate(spec.adapters):
+        adapter = C.llama_adapter_lora_init(model, bytes(path))
+        if not adapter:
+            raise LoadError(f"unable to load adapter {path}: {_reason(log)}")
+        adapters[index] = adapter
+    scales = (ctypes.c_float * len(adapters))(*[1.0] * len(adapters))
+    if C.llama_set_adapters_lora(context, adapters, len(adapters), scales) != 0:
+        raise LoadError(f"the adapters do not fit {spec.model}: {_reason(log)}")
+
+
+def _reason(log: LoadLog) -> str:
+    return "; ".join(dict.fromkeys(log.errors)) or "llama.cpp gave no reason"

@@ -1,0 +1,54 @@
+"""How much memory a loaded model takes, from what llama.cpp reports while it loads.
+
+The C interface has no function for it (``llama_get_memory_breakdown`` returns a C++ map), so the
+lines that announce each buffer are read: ``CPU_Mapped model buffer size =   636.18 MiB``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+_BUFFER: Final = re.compile(
+    r"(?P<device>\S+) +(?P<kind>model|KV|RS|compute|output) buffer size = +(?P<size>[\d.]+) MiB"
+)
+
+#: Buffers in main memory: the CPU's own, repacked for it, or pinned for transfers.
+_HOST: Final = re.compile(r"CPU|.*_Host$|BLAS|AMX")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Bytes by purpose; ``vram`` is the part of their sum that lies on accelerators."""
+
+    model: int = 0
+    cache: int = 0
+    compute: int = 0
+    vram: int = 0
+
+
+def memory_use(log: Iterable[str]) -> MemoryUse:
+    """Add up the buffers that these lines of llama.cpp's log announce.
+
+    Compute buffers may be announced again when they are measured anew; the last one counts.
+    """
+    sizes: dict[tuple[str, str], int] = {}
+    for line in log:
+        if found := _BUFFER.search(line):
+            key = found["device"], found["kind"]
+            size = round(float(found["size"]) * 2**20)
+            # One device may have several model buffers (split files) and caches (sliding windows).
+            added = found["kind"] in ("model", "KV", "RS")
+            sizes[key] = size + (sizes.get(key, 0) if added else 0)
+
+    def total(*kinds: str) -> int:
+        return sum(size for (_, kind), size in sizes.items() if kind in kinds)
+
+    return MemoryUse(
+        model=total("model"),
+        cache=total("KV", "RS"),
+        compute=total("compute", "output"),
+        vram=sum(size for (device, _), size in sizes.items() if not _HOST.match(device)),
+    )

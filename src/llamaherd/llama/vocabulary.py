@@ -1,0 +1,118 @@
+"""A model's vocabulary: text to tokens and back, safe against what makes llama.cpp abort."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, Final
+
+from llamaherd.llama.alphabet import alphabet_of
+from llamaherd.llama.backend import InvalidText, InvalidToken
+from llamaherd.llama.library import C, function
+
+_piece: Final = function(
+    "llama_token_to_piece",
+    ctypes.c_int32,
+    ctypes.c_void_p,
+    ctypes.c_int32,
+    ctypes.c_void_p,
+    ctypes.c_int32,
+    ctypes.c_int32,
+    ctypes.c_bool,
+)
+
+
+class Vocabulary:
+    """Wraps a ``llama_vocab``; the methods may be called from any thread."""
+
+    def __init__(self, pointer: Any) -> None:
+        self._pointer = pointer
+        self.size: Final = int(C.llama_vocab_n_tokens(pointer))
+        self.bos: Final = int(C.llama_vocab_bos(pointer))
+        self.add_bos: Final = bool(C.llama_vocab_get_add_bos(pointer))
+        newline = int(C.llama_vocab_nl(pointer))
+        self._pieces: list[bytes | None] = [None] * self.size
+        self.newline: Final = (
+            newline if 0 <= newline < self.size and self.piece(newline) == b"\n" else None
+        )
+        self._alphabet = alphabet_of(self)
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """The tokens of ``text``; ``add_special`` puts BOS and EOS where the vocabulary wants them.
+
+        A text that begins with the BOS token's own text gets no second one. Raises ``InvalidText``
+        for a character that this vocabulary has no token for.
+        """
+        if self._alphabet is not None:
+            self._alphabet.check(text, parse_special=parse_special)
+        encoded = text.encode("utf-8", "replace")
+        capacity = len(encoded) + 16
+        while True:
+            buffer = (ctypes.c_int32 * capacity)()
+            count = C.llama_tokenize(
+                self._pointer, encoded, len(encoded), buffer, capacity, add_special, parse_special
+            )
+            if count >= 0:
+                break
+            if count == -(2**31):
+                raise InvalidText("the text is too long to be tokenized")
+            capacity = -count
+        tokens = buffer[:count]
+        if add_special and self.add_bos and tokens[:2] == [self.bos, self.bos]:
+            del tokens[0]
+        return tokens
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text whose tokens these are, special tokens included.
+
+        The space that a SentencePiece vocabulary puts before a text is taken off again.
+        """
+        self.check(tokens)
+        capacity = 8 * len(tokens) + 64
+        array = (ctypes.c_int32 * len(tokens))(*tokens)
+        while True:
+            buffer = ctypes.create_string_buffer(capacity)
+            length = C.llama_detokenize(
+                self._pointer, array, len(tokens), buffer, capacity, False, True
+            )
+            if length >= 0:
+                return buffer.raw[:length].decode("utf-8", "replace")
+            capacity = -length
+
+    def check(self, tokens: Sequence[int]) -> None:
+        """Raises ``InvalidToken`` for a number that is no token: llama.cpp would abort on it."""
+        for token in tokens:
+            if not 0 <= token < self.size:
+                raise InvalidToken(
+                    f"token {token} is not in the vocabulary, which has {self.size} tokens"
+                )
+
+    def piece(self, token: int) -> bytes:
+        cached = self._pieces[token]
+        if cached is None:
+            cached = self._pieces[token] = self._read_piece(token)
+        return cached
+
+    def is_end(self, token: int) -> bool:
+        return bool(C.llama_vocab_is_eog(self._pointer, token))
+
+    def text(self, token: int) -> str:
+        """The token as the vocabulary spells it."""
+        return str(C.llama_vocab_get_text(self._pointer, token).decode("utf-8", "replace"))
+
+    def attributes(self, token: int) -> int:
+        """``llama_token_attr`` flags."""
+        return int(C.llama_vocab_get_attr(self._pointer, token))
+
+    @property
+    def is_sentencepiece(self) -> bool:
+        return bool(C.llama_vocab_type(self._pointer) == C.LLAMA_VOCAB_TYPE_SPM)
+
+    def _read_piece(self, token: int) -> bytes:
+        capacity = 32
+        while True:
+            buffer = ctypes.create_string_buffer(capacity)
+            length = _piece(self._pointer, token, buffer, capacity, 0, True)
+            if length >= 0:
+                return buffer.raw[:length]
+            capacity = -length
