@@ -115,9 +115,7 @@ class Client:
 
     def _stream(self, path: str, body: Object) -> Stream:
         with self._request("POST", path, *_json_body(body)) as response:
-            for line in response:
-                if not line.strip():
-                    continue
+            for line in _lines(response):
                 event = self._object(line)
                 if "error" in event:
                     raise ServerError(str(event["error"]), int(event.get("status", 500)))
@@ -195,6 +193,23 @@ class Client:
         if not isinstance(value, dict):
             self._broken(HTTPException("not a JSON object"))
         return value
+
+
+def _lines(response: HTTPResponse) -> Iterator[bytes]:
+    """The lines that aren't empty, each as soon as it has come.
+
+    Raises ``HTTPException`` if the connection closes early, which HTTPResponse's own line
+    iteration takes for the end.
+    """
+    rest = b""
+    if response.getheader("Content-Length") is None:
+        while piece := response.read1(CHUNK):
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from filter(bytes.strip, lines)
+    else:
+        yield from filter(bytes.strip, response.read().split(b"\n"))
+    if rest:
+        yield rest
 
 
 def _json_body(body: Object | None) -> tuple[bytes | None, dict[str, str]]:
