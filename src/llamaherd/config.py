@@ -137,6 +137,14 @@ class Variable:
     default: str
     help: str
 
+    def value(self, environ: Mapping[str, str]) -> Any:
+        """Raises ``ConfigError`` naming the variable if its value makes no sense."""
+        text = environ.get(self.name, "").strip().strip("\"'").strip()
+        try:
+            return self.parse(text or self.default)
+        except (ValueError, InvalidDuration) as error:
+            raise ConfigError(f"{self.name}={text!r}: {error}") from error
+
 
 VARIABLES: Final = (
     Variable("OLLAMA_HOST", "host", parse_address, "127.0.0.1:11434", "address of the server"),
@@ -218,11 +226,27 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Raises ``ConfigError`` naming the variable that makes no sense."""
+        return cls(**{variable.field: variable.value(environ) for variable in VARIABLES})
+
+    @classmethod
+    def tolerant(
+        cls, environ: Mapping[str, str] = os.environ
+    ) -> tuple[Settings, tuple[ConfigError, ...]]:
+        """For whoever must go on: the default where a value makes no sense, and what was wrong."""
         values: dict[str, Any] = {}
+        errors = []
         for variable in VARIABLES:
-            text = environ.get(variable.name, "").strip().strip("\"'").strip()
             try:
-                values[variable.field] = variable.parse(text or variable.default)
-            except (ValueError, InvalidDuration) as error:
-                raise ConfigError(f"{variable.name}={text!r}: {error}") from error
-        return cls(**values)
+                values[variable.field] = variable.value(environ)
+            except ConfigError as error:
+                errors.append(error)
+                values[variable.field] = variable.value({})
+        return cls(**values), tuple(errors)
+
+
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The names of variables that look like settings and aren't."""
+    known = {variable.name for variable in VARIABLES}
+    return tuple(
+        sorted(name for name in environ if name.startswith("OLLAMA_") and name not in known)
+    )
