@@ -14,7 +14,6 @@ from llamaherd.cli.formatting import (
     cell_width,
     excerpt,
     human_bytes,
-    human_number,
     human_time,
     parse_time,
     table,
@@ -45,20 +44,6 @@ MODELS = json.loads((Path(__file__).parent / "data" / "cli-show.json").read_text
 )
 def test_sizes_are_decimal_with_one_digit_below_ten(size: int, text: str) -> None:
     assert human_bytes(size) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (999, "999"),
-        (260_032, "260K"),
-        (22_565_376, "22.57M"),
-        (7_241_732_096, "7.2B"),
-        (8 * 10**9, "8B"),
-    ],
-)
-def test_parameter_counts(count: int, text: str) -> None:
-    assert human_number(count) == text
 
 
 @pytest.mark.parametrize(
@@ -180,6 +165,23 @@ def test_the_verbose_report_adds_metadata_and_tensors() -> None:
     assert [line.rstrip() for line in tensors.splitlines()] == [
         "  Tensors",
         "    output.weight    F32    [64 512]",
+    ]
+
+
+def test_a_vision_models_projector_has_its_section() -> None:
+    projector = {
+        "general.architecture": "clip",
+        "general.parameter_count": 311_885_824,
+        "clip.vision.embedding_length": 1024,
+        "clip.vision.projection_dim": 768,
+    }
+    _, section = model_report({"projector_info": projector}).rstrip().split("\n\n")
+    assert [line.rstrip() for line in section.splitlines()] == [
+        "  Projector",
+        "    architecture        clip",
+        "    parameters          311.89M",
+        "    embedding length    1024",
+        "    dimensions          768",
     ]
 
 

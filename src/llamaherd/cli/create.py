@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Final
 
-from llamaherd.cli.components import Component, recipe
 from llamaherd.cli.display import Progress, follow, progress
 from llamaherd.cli.parsing import CommandError
 from llamaherd.cli.session import Session
-from llamaherd.client import Client, Object
+from llamaherd.client import Client
 from llamaherd.create.modelfile import Modelfile
+from llamaherd.create.request import create_request, local_files
 
 DEFAULT_FILE: Final = "Modelfile"
 STDIN: Final = "-"
@@ -25,13 +26,30 @@ def create(session: Session, model: str, *, file: str, quantize: str) -> None:
         shown.status("gathering model components")
         if modelfile is None:
             raise CommandError("no Modelfile or safetensors files found")
-        wanted = recipe(modelfile, folder)
-        request: Object = {"model": model} | wanted.fields
+        files = LocalFiles(folder)
+        request = {"model": model} | create_request(modelfile, files.gather)
         if quantize:
             request["quantize"] = quantize
-        for component in wanted.components:
-            _upload(client, component, shown)
+        for digest, path in files.found.items():
+            _upload(client, digest, path, shown)
         follow(client.create(request), shown)
+
+
+class LocalFiles:
+    """The files under ``folder`` that a Modelfile means, hashed; ``found`` is by digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.found: dict[str, Path] = {}
+
+    def gather(self, argument: str) -> dict[str, str] | None:
+        """The digests, by name, of what FROM or ADAPTER name; None if they name no file."""
+        files = local_files(argument, self._folder)
+        if files is None:
+            return None
+        digests = {name: _digest(path) for name, path in files.items()}
+        self.found |= {digests[name]: path for name, path in files.items()}
+        return digests
 
 
 def _read(file: str) -> tuple[Modelfile | None, Path]:
@@ -51,19 +69,24 @@ def _read(file: str) -> tuple[Modelfile | None, Path]:
         raise CommandError(f"{path}: {error.strerror}") from error
 
 
-def _upload(client: Client, component: Component, shown: Progress) -> None:
-    """Send the file, unless the server has it."""
-    if client.has_blob(component.digest):
-        return
-    label = f"copying file {component.digest}"
+def _digest(path: Path) -> str:
     try:
-        with component.path.open("rb") as source:
-            size = component.path.stat().st_size
+        with path.open("rb") as content:
+            return "sha256:" + hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from error
+
+
+def _upload(client: Client, digest: str, path: Path, shown: Progress) -> None:
+    """Send the file, unless the server has it."""
+    if client.has_blob(digest):
+        return
+    label = f"copying file {digest}"
+    try:
+        with path.open("rb") as content:
+            size = path.stat().st_size
             client.upload_blob(
-                component.digest,
-                source,
-                size,
-                lambda sent: shown.transfer(component.digest, label, sent, size),
+                digest, content, size, lambda sent: shown.transfer(digest, label, sent, size)
             )
     except OSError as error:
-        raise CommandError(f"{component.path}: {error.strerror}") from error
+        raise CommandError(f"{path}: {error.strerror}") from error

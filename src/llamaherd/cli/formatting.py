@@ -26,17 +26,6 @@ def human_bytes(size: int) -> str:
     return f"{size} B"
 
 
-def human_number(count: int) -> str:
-    """Parameters of a model: ``260K``, ``22.57M``, ``8B``, ``7.2B``."""
-    if count >= 10**9:
-        return f"{count // 10**9}B" if count % 10**9 == 0 else f"{count / 10**9:.1f}B"
-    if count >= 10**6:
-        return f"{count // 10**6}M" if count % 10**6 == 0 else f"{count / 10**6:.2f}M"
-    if count >= 10**3:
-        return f"{count / 10**3:.0f}K"
-    return str(count)
-
-
 def human_duration(span: timedelta) -> str:
     """A length of time with one unit: ``About a minute``, ``36 hours``, ``3 weeks``."""
     seconds = int(span.total_seconds())

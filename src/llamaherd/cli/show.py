@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from llamaherd.cli.formatting import cell_width, excerpt, human_number, section
+from llamaherd.cli.formatting import cell_width, excerpt, section
 from llamaherd.client import Object
 
 #: Columns to which long texts wrap, and how many of their lines are shown.
@@ -55,6 +55,9 @@ def _model(model: Object) -> Rows:
 def _projector(info: Object) -> Rows:
     if not info:
         return []
+    # Few models have a projector, and reading GGUF files takes long to import.
+    from llamaherd.gguf import human_number
+
     architecture = str(info.get("general.architecture", ""))
     fields: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
         ("parameters", "general.parameter_count", human_number),

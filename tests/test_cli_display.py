@@ -1,0 +1,46 @@
+"""Progress as it reads in a pipe or a log file: whole lines, nothing that moves."""
+
+from __future__ import annotations
+
+import io
+
+from llamaherd.cli.display import PlainProgress, follow
+
+DIGEST = "sha256:dc29a49675f8d45e34334883da31b22184ba844fd150383fb4da68003673e0ed"
+
+
+def shown(*events: dict[str, object]) -> list[str]:
+    stream = io.StringIO()
+    with PlainProgress(stream) as progress:
+        follow(events, progress)
+    return stream.getvalue().splitlines()
+
+
+def transfer(completed: int | None, total: int | None = 1000) -> dict[str, object]:
+    return {"status": "pulling dc29", "digest": DIGEST, "total": total, "completed": completed}
+
+
+def test_each_status_is_a_line_with_ollamas_space() -> None:
+    assert shown({"status": "gathering model components"}) == ["gathering model components "]
+
+
+def test_a_status_said_twice_is_one_line() -> None:
+    assert shown({"status": "a"}, {"status": "a"}, {"status": "b"}, {}) == ["a ", "b "]
+
+
+def test_a_transfer_has_a_line_for_each_tenth_it_has_come_further() -> None:
+    steps = [transfer(completed) for completed in (None, 0, 99, 100, 150, 199, 555, 1000, 1000)]
+    assert shown(*steps) == [
+        "pulling dc29 10% ",
+        "pulling dc29 55% ",
+        "pulling dc29 100% ",
+    ]
+
+
+def test_a_transfer_of_nothing_is_complete() -> None:
+    assert shown(transfer(0, 0)) == ["pulling dc29 100% "]
+
+
+def test_nothing_in_a_pipe_controls_a_terminal() -> None:
+    lines = shown({"status": "one"}, transfer(500), transfer(1000), {"status": "success"})
+    assert all(character.isprintable() for character in "".join(lines))
