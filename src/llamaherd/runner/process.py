@@ -1,0 +1,374 @@
+"""A runner as the server sees it: load one model, answer requests, end.
+
+Whatever happens to the process, nobody waits for ever: when it ends all its requests fail with the
+reason, and it is always reaped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Self, TypeVar
+
+from llamaherd.duration import FOREVER, SECOND
+from llamaherd.errors import (
+    BadRequest,
+    LlamaherdError,
+    LoadError,
+    LoadTimeout,
+    NotFound,
+    RunnerDied,
+)
+from llamaherd.runner.child import Child, Exit
+from llamaherd.runner.protocol import (
+    VERSION,
+    Cancel,
+    Chunk,
+    Detokenize,
+    Detokenized,
+    Failed,
+    Finished,
+    Generate,
+    Load,
+    LoadFailed,
+    Loading,
+    ProtocolError,
+    Ready,
+    RunnerMessage,
+    Sampling,
+    ServerMessage,
+    Shutdown,
+    Tokenize,
+    Tokens,
+)
+
+#: ``-P`` keeps a folder named llamaherd where the server was started from being run instead.
+COMMAND: Final = (sys.executable, "-P", "-m", "llamaherd.runner.main")
+
+#: What clients of Ollama match on when a runner goes away.
+STOPPED_UNEXPECTEDLY: Final = (
+    "model runner has unexpectedly stopped, this may be due to resource limitations "
+    "or an internal error, check ollama server logs for details"
+)
+
+UNLOADED: Final = "model was unloaded while the request was running"
+
+#: How long ``stop`` waits after each of its steps, in nanoseconds.
+GRACE: Final = 3 * SECOND
+
+_ERRORS: Final[Mapping[int, type[LlamaherdError]]] = {400: BadRequest, 404: NotFound}
+
+Answer = TypeVar("Answer", Tokens, Detokenized)
+
+
+class Inbox:
+    """The answers to one request in order, and then perhaps the error that ended it."""
+
+    __slots__ = ("_error", "_messages", "_waiter")
+
+    def __init__(self) -> None:
+        self._messages: deque[RunnerMessage] = deque()
+        self._error: LlamaherdError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, message: RunnerMessage) -> None:
+        self._messages.append(message)
+        self._wake()
+
+    def fail(self, error: LlamaherdError) -> None:
+        """Raised by ``get`` once all earlier messages are taken."""
+        self._error = error
+        self._wake()
+
+    async def get(self) -> RunnerMessage:
+        while not self._messages:
+            if self._error is not None:
+                raise self._error
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._messages.popleft()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Generation:
+    """The reply to one ``Generate``: any number of ``Chunk``, then one ``Finished``.
+
+    Whoever stops before the end, by ``aclose``, by cancellation or by dropping the object, has the
+    runner told at once. Errors of the request are raised by the iteration.
+    """
+
+    def __init__(self, runner: Runner, request: int, inbox: Inbox) -> None:
+        self._runner = runner
+        self._request = request
+        self._inbox = inbox
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk | Finished:
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            message = await self._inbox.get()
+        except BaseException:
+            self.close()
+            raise
+        if isinstance(message, Chunk):
+            return message
+        self._ended = True
+        self._runner._forget(self._request)
+        if isinstance(message, Finished):
+            return message
+        raise _failure(message)
+
+    def close(self) -> None:
+        """``aclose`` for code that can't wait; it never has to."""
+        if not self._ended:
+            self._ended = True
+            self._runner._cancel(self._request)
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Runner:
+    """A process that has loaded ``load``; made by ``start``, used by the tasks of one event loop.
+
+    ``info`` is what it said when it was ready. ``exit`` is None until it ended. ``served`` tells
+    whether any ``Generate`` came to its end, which proves that the engine's build can decode.
+    """
+
+    info: Ready
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.exit: Exit | None = None
+        self.served = False
+        self._child = Child(self._receive, self._ended)
+        self._loading: Inbox | None = Inbox()
+        self._inboxes: dict[int, Inbox] = {}
+        self._next_request = 0
+        self._gone = asyncio.Event()
+        self._stopping: str | None = None
+
+    @classmethod
+    async def start(
+        cls,
+        load: Load,
+        *,
+        load_timeout_ns: int = FOREVER,
+        command: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Runner:
+        """Start a process and have it load ``load``.
+
+        Raises ``LoadError`` when it can't load or dies, ``LoadTimeout`` when nothing is heard of
+        it for ``load_timeout_ns``. Cancelling ends the process. ``env`` None is our own.
+        """
+        runner = cls(load)
+        try:
+            runner._child.spawn(command or COMMAND, env)
+        except OSError as error:
+            raise runner._load_error(f"can't start its runner: {error}") from error
+        try:
+            await runner._child.connect()
+            runner._child.send(load)
+            runner.info = await runner._until_ready(load_timeout_ns)
+        except BaseException:
+            runner._child.kill()
+            await runner.wait_exit()
+            raise
+        return runner
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes requests: neither ended nor told to."""
+        return self.exit is None and self._stopping is None
+
+    async def tokenize(
+        self, text: str, add_special: bool = True, parse_special: bool = True
+    ) -> list[int]:
+        """Tokens of ``text``; ``add_special`` adds BOS and EOS as the vocabulary asks."""
+        answer = await self._ask(
+            lambda request: Tokenize(request, text, add_special, parse_special), Tokens
+        )
+        return answer.tokens
+
+    async def detokenize(self, tokens: list[int]) -> str:
+        """Text of ``tokens``, special ones included."""
+        return (await self._ask(lambda request: Detokenize(request, tokens), Detokenized)).text
+
+    def generate(
+        self,
+        prompt: list[int],
+        sampling: Sampling | None = None,
+        *,
+        num_predict: int = -1,
+        num_keep: int = 4,
+        stop: Sequence[str] = (),
+        truncate: bool = True,
+        shift: bool = True,
+    ) -> Generation:
+        """Start writing on from ``prompt``; the arguments are those of ``protocol.Generate``.
+
+        Raises ``RunnerDied`` if it has ended; errors of the request come out of the iteration.
+        """
+        request, inbox = self._open()
+        self._child.send(
+            Generate(
+                id=request,
+                prompt=prompt,
+                sampling=sampling or Sampling(),
+                num_predict=num_predict,
+                num_keep=num_keep,
+                stop=list(stop),
+                truncate=truncate,
+                shift=shift,
+            )
+        )
+        return Generation(self, request, inbox)
+
+    async def wait_exit(self) -> Exit:
+        """Wait for the end of the process, whatever brings it."""
+        await self._gone.wait()
+        assert self.exit is not None
+        return self.exit
+
+    async def stop(self, grace_ns: int = GRACE, reason: str = UNLOADED) -> None:
+        """End the process: by request, then SIGTERM, then SIGKILL, each ``grace_ns`` apart.
+
+        Requests still running fail with ``reason`` at once. Cancelling kills the process.
+        """
+        if self._stopping is None:
+            self._stopping = reason
+            self._fail_all(reason)
+        try:
+            self._child.send(Shutdown())
+            if await self._gone_within(grace_ns):
+                return
+            self._child.kill(signal.SIGTERM)
+            if await self._gone_within(grace_ns):
+                return
+        finally:
+            self._child.kill()
+        await self._gone.wait()
+
+    async def _gone_within(self, nanoseconds: int) -> bool:
+        try:
+            async with asyncio.timeout(nanoseconds / SECOND):
+                await self._gone.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # --- loading ----------------------------------------------------------------------------
+
+    async def _until_ready(self, timeout_ns: int) -> Ready:
+        assert self._loading is not None
+        patience = None if timeout_ns >= FOREVER else timeout_ns / SECOND
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    message = await self._loading.get()
+            except TimeoutError:
+                reason = f"timed out: no progress within {timeout_ns / SECOND:g} s"
+                raise LoadTimeout(self._load_error(reason).message) from None
+            if isinstance(message, Ready):
+                if message.version != VERSION:
+                    raise self._load_error(
+                        f"its runner speaks protocol version {message.version}, not {VERSION}"
+                    )
+                self._loading = None
+                return message
+            if isinstance(message, LoadFailed):
+                raise self._load_error(message.message)
+
+    def _load_error(self, reason: str, signal: int | None = None) -> LoadError:
+        return LoadError(f"error loading model {self.load.model}: {reason}", signal)
+
+    # --- requests ---------------------------------------------------------------------------
+
+    def _open(self) -> tuple[int, Inbox]:
+        if not self.alive:
+            raise RunnerDied(self._stopping or self._death())
+        self._next_request += 1
+        inbox = self._inboxes[self._next_request] = Inbox()
+        return self._next_request, inbox
+
+    def _forget(self, request: int) -> None:
+        self._inboxes.pop(request, None)
+
+    def _cancel(self, request: int) -> None:
+        if self._inboxes.pop(request, None) is not None:
+            self._child.send(Cancel(request))
+
+    async def _ask(self, question: Callable[[int], ServerMessage], kind: type[Answer]) -> Answer:
+        request, inbox = self._open()
+        self._child.send(question(request))
+        try:
+            message = await inbox.get()
+        except BaseException:
+            self._cancel(request)
+            raise
+        self._forget(request)
+        if isinstance(message, kind):
+            return message
+        raise _failure(message)
+
+    # --- called by the child ----------------------------------------------------------------
+
+    def _receive(self, message: RunnerMessage) -> None:
+        if isinstance(message, (Loading, Ready, LoadFailed)):
+            if self._loading is None:
+                raise ProtocolError(f"{type(message).__name__} after loading")
+            self._loading.put(message)
+            return
+        if not 0 < message.id <= self._next_request:
+            raise ProtocolError(f"an answer to request {message.id}, which was never sent")
+        if isinstance(message, Finished):
+            self.served = True
+        # Answers to a cancelled request may still be under way.
+        inbox = self._inboxes.get(message.id)
+        if inbox is not None:
+            inbox.put(message)
+
+    def _ended(self, end: Exit) -> None:
+        self.exit = end
+        self._gone.set()
+        if self._loading is not None:
+            why = f"model runner has unexpectedly stopped: {self._cause()}"
+            self._loading.fail(self._load_error(why, end.signal))
+        self._fail_all(self._stopping or self._death())
+
+    def _fail_all(self, reason: str) -> None:
+        for inbox in self._inboxes.values():
+            inbox.fail(RunnerDied(reason))
+        self._inboxes.clear()
+
+    def _death(self) -> str:
+        return f"{STOPPED_UNEXPECTEDLY}: {self._cause()}"
+
+    def _cause(self) -> str:
+        return self._child.garbled or str(self.exit)
+
+
+def _failure(message: RunnerMessage) -> LlamaherdError:
+    if not isinstance(message, Failed):
+        return LlamaherdError(f"model runner answered with an unexpected {type(message).__name__}")
+    error = _ERRORS.get(message.status, LlamaherdError)(message.message)
+    error.status = message.status
+    return error
