@@ -124,7 +124,10 @@ def _cache_type(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError("the home folder is not known") from error
 
 
 @dataclass(frozen=True, slots=True)
