@@ -9,7 +9,10 @@ from typing import Any, Final
 from llamaherd.errors import InvalidName, ModelNotFound, StoreError, Unsupported
 from llamaherd.gguf import GGUF
 from llamaherd.options import resolve_options
-from llamaherd.prompt.template import PromptTemplate, choose_template
+from llamaherd.prompt.choose import choose_template
+from llamaherd.prompt.known import recognise
+from llamaherd.prompt.special import special_tokens
+from llamaherd.prompt.template import PromptTemplate
 from llamaherd.scheduler.loop import LoadSpec
 from llamaherd.scheduler.placement import ModelShape
 from llamaherd.store.library import Library
@@ -22,10 +25,14 @@ _KEPT: Final = 256
 
 @dataclass(frozen=True)
 class CatalogModel:
-    """A stored model with what its GGUF file says about running and prompting it."""
+    """A stored model with what its GGUF file says about running and prompting it.
+
+    ``defaults`` are the parameters that come with a recognised template; the model's own win.
+    """
 
     stored: StoredModel
     template: PromptTemplate
+    defaults: dict[str, Any]
     shape: ModelShape
     capabilities: tuple[str, ...]
 
@@ -40,7 +47,7 @@ class CatalogModel:
 
     def options(self, given: dict[str, Any]) -> dict[str, Any]:
         """All options: defaults, then the model's own, then the request's."""
-        return resolve_options(self.template.parameters, self.stored.parameters, given)
+        return resolve_options(self.defaults, self.stored.parameters, given)
 
     def load_spec(self, options: dict[str, Any]) -> LoadSpec:
         path = self.stored.model_path
@@ -91,9 +98,18 @@ class Catalog:
         if stored.model_path is None:
             raise StoreError(f"{stored.name.short} has no model layer")
         with GGUF.open(stored.model_path) as gguf:
-            template = choose_template(stored.template, gguf)
+            special = special_tokens(gguf)
+            chat_template = gguf.get("tokenizer.chat_template", str, None)
+            template = choose_template(stored.template, chat_template, special)
+            known = None
+            if chat_template and not stored.template:
+                known = recognise(chat_template, special)
             return CatalogModel(
-                stored, template, ModelShape.of(gguf), _capabilities(gguf, template)
+                stored=stored,
+                template=template,
+                defaults=known.parameters if known else {},
+                shape=ModelShape.of(gguf),
+                capabilities=_capabilities(gguf, template),
             )
 
 

@@ -14,7 +14,7 @@ from llamaherd.catalog import Catalog, CatalogModel
 from llamaherd.errors import BadRequest, Unsupported
 from llamaherd.events import Done, Event, Stats, Text
 from llamaherd.prompt.builder import Building, Prompt, chat_prompt, generate_prompt
-from llamaherd.prompt.template import PromptTemplate, parse_template
+from llamaherd.prompt.template import GoTemplate, PromptTemplate
 from llamaherd.runner.process import Generation as RunnerGeneration
 from llamaherd.runner.process import Runner
 from llamaherd.runner.protocol import Chunk, Finished, Sampling
@@ -154,7 +154,7 @@ def _generate_building(
     if request.raw:
         template = None
     elif request.template:
-        template = parse_template(request.template)
+        template = GoTemplate(request.template)
     return generate_prompt(
         template,
         request.prompt,

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import socket
 import sys
+from collections.abc import Callable
 from typing import Final
 
 import uvicorn
@@ -112,6 +113,6 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def _loop_factory():
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     config = uvicorn.Config("", loop="auto")
     return config.get_loop_factory()
