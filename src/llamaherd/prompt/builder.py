@@ -1,0 +1,207 @@
+"""From a conversation to the text that the model reads.
+
+Building needs to know how many tokens a text has, which only the model can tell. So a builder is
+a generator without I/O: it yields a text to be counted and is sent the count. ``run`` drives one
+with a plain function; the server drives it with its runner::
+
+    building = chat_prompt(template, messages, limit=4096)
+    text = next(building)
+    while True:
+        text = building.send(await count(text))   # StopIteration.value is the Prompt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from itertools import chain
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from llamaherd.errors import BadRequest, TemplateError
+from llamaherd.messages import ROLES, Message, Tool
+from llamaherd.prompt.template import PromptTemplate, Think, Values
+
+#: What an image is taken to cost in tokens while the prompt is fitted to the context, as Ollama
+#: does. The vision encoder decides the true number later.
+IMAGE_TOKENS: Final = 768
+
+#: Where an image stands in a message that says so itself.
+_IMAGE_PLACE: Final = "[img]"
+
+
+class Prompt(Struct, frozen=True):
+    """What goes to the model.
+
+    ``dropped`` counts the messages left out to fit the context. ``images`` stand in the text as
+    ``[img-0]``, ``[img-1]``, … by their index.
+    """
+
+    text: str
+    dropped: int = 0
+    images: tuple[bytes, ...] = ()
+
+
+Building = Generator[str, int, Prompt]
+
+
+def run(building: Building, count: Callable[[str], int]) -> Prompt:
+    """The prompt, with ``count`` as the number of tokens of a text."""
+    try:
+        text = next(building)
+        while True:
+            text = building.send(count(text))
+    except StopIteration as end:
+        prompt: Prompt = end.value
+        return prompt
+
+
+def chat_prompt(
+    template: PromptTemplate,
+    messages: Sequence[Message],
+    *,
+    limit: int | None,
+    tools: Sequence[Tool] = (),
+    think: Think = None,
+    system: str = "",
+    defaults: Sequence[Message] = (),
+) -> Building:
+    """Build the prompt of a chat.
+
+    ``defaults`` are the model's own messages and come first; the model's ``system`` stands before
+    everything unless the conversation opens with a system message of its own. A prompt of more
+    than ``limit`` tokens loses its oldest messages, but no system message and never the last
+    message, which may then be too long alone. ``limit`` None keeps everything and counts nothing.
+
+    Raises, once it is started, ``BadRequest`` for a role that doesn't exist and ``TemplateError``
+    if the template fails.
+    """
+    _check_roles(messages)
+    conversation = [*defaults, *messages]
+    if system and not (messages and messages[0].role == "system"):
+        conversation.insert(0, Message(role="system", content=system))
+    window = _Window(template, conversation, tuple(tools), think)
+    return (yield from _fit(window, limit))
+
+
+def generate_prompt(
+    template: PromptTemplate | None,
+    prompt: str,
+    *,
+    limit: int | None,
+    system: str = "",
+    suffix: str = "",
+    defaults: Sequence[Message] = (),
+    images: Sequence[bytes] = (),
+    think: Think = None,
+) -> Building:
+    """Build the prompt of a single completion; ``template`` None takes ``prompt`` raw.
+
+    With a ``suffix`` the template gets prompt and suffix alone, and nothing can be dropped.
+    Otherwise it is a chat of ``system``, ``defaults`` and one user message.
+    """
+    if template is None or suffix:
+        tagged = _tag_images([Message(role="user", content=prompt, images=list(images))])
+        text = tagged[0].content
+        if template is not None:
+            text = template.render(Values(prompt=text, suffix=suffix, think=think))
+        return Prompt(text, images=tuple(images))
+    opening = [Message(role="system", content=system)] if system else []
+    question = Message(role="user", content=prompt, images=list(images))
+    window = _Window(template, [*opening, *defaults, question], (), think)
+    return (yield from _fit(window, limit))
+
+
+def _check_roles(messages: Sequence[Message]) -> None:
+    for message in messages:
+        if message.role not in ROLES:
+            raise BadRequest(f'invalid role: "{message.role}"; must be one of [{" ".join(ROLES)}]')
+
+
+class _Candidate(Struct, frozen=True):
+    """One rendering: ``start`` is the index of the oldest message that is sure to stay."""
+
+    start: int
+    prompt: Prompt
+
+
+class _Window:
+    """The renderings of a conversation without its oldest messages."""
+
+    def __init__(
+        self,
+        template: PromptTemplate,
+        messages: Sequence[Message],
+        tools: tuple[Tool, ...],
+        think: Think,
+    ) -> None:
+        self.last = len(messages) - 1
+        self._template = template
+        self._messages = messages
+        self._tools = tools
+        self._think = think
+
+    def candidate(self, start: int) -> _Candidate:
+        """Render without the messages before ``start``, save the system messages among them."""
+        skipped = self._messages[:start]
+        kept = [message for message in skipped if message.role == "system"]
+        kept.extend(self._messages[start:])
+        tagged = _tag_images(kept)
+        values = Values(messages=tagged, tools=self._tools, think=self._think)
+        images = tuple(chain.from_iterable(message.images for message in kept))
+        dropped = len(self._messages) - len(kept)
+        return _Candidate(start, Prompt(self._template.render(values), dropped, images))
+
+    def first(self, starts: Iterable[int]) -> _Candidate | None:
+        """The first of these renderings that the template accepts.
+
+        Templates that insist on alternating roles refuse a conversation that begins with a reply.
+        """
+        for start in starts:
+            try:
+                return self.candidate(start)
+            except TemplateError:
+                continue
+        return None
+
+
+def _fit(window: _Window, limit: int | None) -> Building:
+    """The first candidate that fits, found by bisection: dropping a message shortens the prompt."""
+    whole = window.candidate(0)
+    if limit is None or (yield from _fits(whole, limit)):
+        return whole.prompt
+    best = window.first(range(window.last, 0, -1)) or whole
+    low, high = 1, best.start
+    while low < high:
+        middle = (low + high) // 2
+        candidate = window.first(range(middle, high))
+        if candidate is None:
+            high = middle
+        elif (yield from _fits(candidate, limit)):
+            best, high = candidate, middle
+        else:
+            low = candidate.start + 1
+    return best.prompt
+
+
+def _fits(candidate: _Candidate, limit: int) -> Generator[str, int, bool]:
+    prompt = candidate.prompt
+    return (yield prompt.text) + IMAGE_TOKENS * len(prompt.images) <= limit
+
+
+def _tag_images(messages: Sequence[Message]) -> list[Message]:
+    """The messages with ``[img-N]`` for each image: in place of ``[img]``, else in front."""
+    tagged: list[Message] = []
+    number = 0
+    for message in messages:
+        content, front = message.content, ""
+        for _ in message.images:
+            tag = f"[img-{number}]"
+            number += 1
+            if _IMAGE_PLACE in content:
+                content = content.replace(_IMAGE_PLACE, tag, 1)
+            else:
+                front += tag
+        tagged.append(msgspec.structs.replace(message, content=front + content))
+    return tagged

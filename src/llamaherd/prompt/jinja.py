@@ -1,0 +1,209 @@
+"""A GGUF's own chat template (``tokenizer.chat_template``), as Hugging Face renders it.
+
+The conventions are those of ``apply_chat_template`` in Transformers: the variables ``messages``,
+``tools``, ``documents``, ``add_generation_prompt`` and the special tokens, the functions
+``raise_exception`` and ``strftime_now``, a plain ``tojson``. On top come the variables that
+templates ask for to switch thinking (``enable_thinking``, ``thinking``, ``reasoning_effort``).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Final, NoReturn
+
+import jinja2
+from jinja2 import nodes
+
+from llamaherd.errors import TemplateError, Unsupported
+from llamaherd.messages import Message, ToolCall, ToolCallFunction
+from llamaherd.prompt.jinja_messages import CALL_STYLES, CallStyle, conversation
+from llamaherd.prompt.jinja_prices import allowance
+from llamaherd.prompt.jinja_sandbox import BoundedEnvironment
+from llamaherd.prompt.template import Capability, SpecialTokens, Think, Values, collate
+
+#: The largest template that is compiled, in characters; real ones have up to about 30,000.
+MAX_TEMPLATE: Final = 512 * 1024
+
+#: What a template that knows of thinking mentions.
+_THINKING_NAMES: Final = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
+_THINKING_TEXTS: Final = ("</think>", "reasoning_content")
+
+
+class JinjaTemplate:
+    """A chat template of a GGUF file; raises ``TemplateError`` if it doesn't compile.
+
+    A last message of the assistant is left open, so that the model continues it.
+    """
+
+    def __init__(self, text: str, special: SpecialTokens) -> None:
+        if len(text) > MAX_TEMPLATE:
+            raise TemplateError(
+                f"chat template of {len(text)} characters, at most {MAX_TEMPLATE} are allowed"
+            )
+        self.text = text
+        self._special = special
+        try:
+            with allowance():
+                tree = _ENVIRONMENT.counted_tree(text)
+                self._variables = frozenset(
+                    name.name for name in tree.find_all(nodes.Name) if name.ctx == "load"
+                )
+                self._template = _ENVIRONMENT.from_string(tree)
+        except (jinja2.TemplateError, SyntaxError, RecursionError, MemoryError) as error:
+            raise TemplateError(f"chat template of the model: {_reason(error)}") from error
+        self.capabilities = self._capabilities()
+        self._call_style = self._find_call_style()
+
+    def _capabilities(self) -> frozenset[Capability]:
+        found: set[Capability] = set()
+        if "tools" in self._variables:
+            found.add("tools")
+        if self._variables & _THINKING_NAMES or any(text in self.text for text in _THINKING_TEXTS):
+            found.add("thinking")
+        return frozenset(found)
+
+    def _find_call_style(self) -> CallStyle:
+        """The first style with which a call's argument gets through, neither quoted nor as repr."""
+        if "tools" in self.capabilities or "tool_calls" in self.text:
+            for style in CALL_STYLES:
+                try:
+                    text = self._render(conversation(_CALL_PROBE, style), [_TOOL_PROBE], True)
+                except TemplateError:
+                    continue
+                if "probed" in text and "{'probe" not in text and '\\"probed' not in text:
+                    return style
+        return CallStyle()
+
+    def render(self, values: Values) -> str:
+        """Raises ``Unsupported`` for a suffix and ``TemplateError`` if the template fails."""
+        if values.suffix:
+            raise Unsupported("the chat template of this model has no place for a suffix")
+        messages = collate(values.messages)
+        continued = bool(messages) and _is_open(messages[-1])
+        text = self._render(
+            conversation(messages, self._call_style),
+            [{"type": tool.type, "function": tool.function} for tool in values.tools],
+            not continued,
+            **_thinking(values.think),
+        )
+        if continued:
+            text = _cut_after(text, messages[-1].content)
+        if self._special.adds_bos and self._special.bos:
+            text = text.removeprefix(self._special.bos)
+        return text
+
+    def _render(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]],
+        add_generation_prompt: bool,
+        **variables: Any,
+    ) -> str:
+        try:
+            with allowance():
+                return self._template.render(
+                    messages=messages,
+                    tools=tools or None,
+                    documents=None,
+                    add_generation_prompt=add_generation_prompt,
+                    bos_token=self._special.bos,
+                    eos_token=self._special.eos,
+                    **variables,
+                )
+        except _Refused as refusal:
+            raise TemplateError(
+                f"the chat template of the model refuses these messages: {refusal}"
+            ) from refusal
+        # A template is a program of a stranger: any exception is its failure, not ours.
+        except Exception as error:
+            raise TemplateError(f"chat template of the model: {_reason(error)}") from error
+
+
+_TOOL_PROBE: Final = {
+    "type": "function",
+    "function": {
+        "name": "try",
+        "description": "try",
+        "parameters": {"type": "object", "properties": {"probe": {"type": "string"}}},
+    },
+}
+_CALL_PROBE: Final = (
+    Message(role="user", content="go"),
+    Message(
+        role="assistant",
+        tool_calls=[ToolCall(ToolCallFunction(name="try", arguments={"probe": "probed"}))],
+    ),
+    Message(role="tool", content="done", tool_name="try"),
+)
+
+
+class _Refused(jinja2.TemplateError):
+    """The template called ``raise_exception``."""
+
+
+def _raise_exception(message: Any) -> NoReturn:
+    raise _Refused(str(message))
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().strftime(form)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Transformers' ``tojson``: unlike Jinja's, it escapes nothing for HTML."""
+    if indent is not None and not 0 <= indent <= 16:
+        raise ValueError("indent must be from 0 to 16")
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _environment() -> BoundedEnvironment:
+    environment = BoundedEnvironment()
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    environment.add_filter("tojson", _to_json)
+    return environment
+
+
+_ENVIRONMENT: Final = _environment()
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "it nests too deeply"
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f"line {error.lineno}: {error.message}"
+    return str(error) or type(error).__name__
+
+
+def _thinking(think: Think) -> dict[str, Any]:
+    if think is None:
+        return {}
+    variables: dict[str, Any] = {"enable_thinking": bool(think), "thinking": bool(think)}
+    if isinstance(think, str):
+        variables["reasoning_effort"] = think
+    return variables
+
+
+def _is_open(message: Message) -> bool:
+    return message.role == "assistant" and not message.tool_calls and bool(message.content)
+
+
+def _cut_after(text: str, content: str) -> str:
+    """The text up to the end of the last message, so that the model continues it.
+
+    Templates may strip a message, so its trailing spaces are put back.
+    """
+    stripped = content.strip()
+    start = text.rfind(stripped)
+    if start < 0:
+        raise TemplateError("the chat template of the model hides the message to be continued")
+    return text[: start + len(stripped)] + content[len(content.rstrip()) :]
