@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from llamaherd.cli.parsing import PROGRAM
+from llamaherd.cli.parsing import PROGRAM, ReaderGone
 from llamaherd.cli.program import program
 from llamaherd.cli.session import INTERRUPTED
 from llamaherd.errors import LlamaherdError
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         # The interpreter flushes stdout once more at its end, which would print a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE

@@ -12,6 +12,7 @@ from llamaherd.cli.listings import running_models, stored_models
 from llamaherd.cli.parsing import CommandError
 from llamaherd.cli.session import Session
 from llamaherd.cli.show import model_report
+from llamaherd.config import Settings
 from llamaherd.errors import ServerError, ServerUnreachable
 from llamaherd.version import OLLAMA_VERSION
 
@@ -25,7 +26,8 @@ def serve(session: Session, arguments: Sequence[str]) -> int:
 def doctor(session: Session, arguments: Sequence[str], *, json: bool) -> int:
     from llamaherd.doctor import run as examine
 
-    return examine(session.settings, json)
+    settings, complaints = Settings.tolerant()
+    return examine(settings, json, complaints)
 
 
 def create(session: Session, arguments: Sequence[str], *, file: str, quantize: str) -> None:

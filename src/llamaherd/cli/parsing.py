@@ -22,6 +22,10 @@ class CommandError(BadRequest):
     """A command line that can't be obeyed."""
 
 
+class ReaderGone(Exception):
+    """Nobody reads the output any more, as in ``ollama list | head -1``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arity:
     """How many arguments a command takes; ``maximum`` None is any number."""
@@ -146,6 +150,13 @@ class Program(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with _cobra_wording():
             return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # Click would make it exit code 1, as if the command had failed.
+            raise ReaderGone from error
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         for command in self.commands.values():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
 from prompt_toolkit.formatted_text import FormattedText
 
 from llamaherd.cli.display import Spinner
@@ -62,13 +63,11 @@ def _take_turn(
         print(f"Error: {error.message}", file=sys.stderr)
         return
     history.append({"role": "assistant", "content": reply.text})
-    if reply.stopped:
-        print("\n")
 
 
 def _lines() -> Iterator[str]:
     """What the user types, until Ctrl-D."""
-    session: PromptSession[str] = PromptSession(PROMPT, placeholder=_PLACEHOLDER)
+    session: PromptSession[str] = PromptSession(PROMPT, placeholder=_placeholder)
     while True:
         try:
             yield session.prompt()
@@ -76,6 +75,11 @@ def _lines() -> Iterator[str]:
             print("\nUse Ctrl + d or /bye to leave.\n")
         except EOFError:
             return
+
+
+def _placeholder() -> FormattedText:
+    """Only while the user may type: it must not stay behind when the line is done."""
+    return FormattedText() if get_app().is_done else _PLACEHOLDER
 
 
 def _show_stored(messages: list[Object], style: ReplyStyle) -> None:

@@ -95,6 +95,8 @@ def print_reply(events: Stream, style: ReplyStyle) -> Reply:
                     spinner.stop()
                     _write(output)
         except KeyboardInterrupt:
+            if is_terminal(sys.stdout):
+                _write("\n\n")
             return Reply(text, stopped=True)
         finally:
             spinner.stop()

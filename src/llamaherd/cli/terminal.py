@@ -76,7 +76,8 @@ class _Lines(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         for transfer, tasks in groupby(self.tasks, key=lambda task: bool(task.fields["transfer"])):
             columns = _TRANSFER if transfer else _STATUS
-            grid = Table.grid(*(column.get_table_column() for column in columns), padding=(0, 1))
+            cells = (column.get_table_column().copy() for column in columns)
+            grid = Table.grid(*cells, padding=(0, 1))
             for task in tasks:
                 grid.add_row(*(column(task) for column in columns))
             yield grid
