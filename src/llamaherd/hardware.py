@@ -107,7 +107,7 @@ def list_gpus() -> tuple[Gpu, ...]:
         return ()
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "llamaherd.llama.devices"],
+            [sys.executable, "-P", "-m", "llamaherd.llama.devices"],
             capture_output=True,
             text=True,
             timeout=_DEVICES_TIMEOUT,
