@@ -182,11 +182,11 @@ class Engine:
         """Note what is evaluated now; a prompt is charged its share of the step's time."""
         total = self._backend.batch.size
         read = 0
-        for sequence, count, _ in self._planned:
-            sequence.slot.evaluated += count
+        for sequence, length, _ in self._planned:
+            sequence.slot.evaluated += length
             if sequence.prompt_done is None:
-                sequence.prompt_duration += duration * count // total
-                read += count
+                sequence.prompt_duration += duration * length // total
+                read += length
         self._pacer.measured(read, duration)
 
     # --- choose the next tokens -------------------------------------------------------------
@@ -291,7 +291,7 @@ class _Planned(NamedTuple):
     """A sequence in the batch: how many of its tokens, and the row of the last."""
 
     sequence: Sequence
-    count: int
+    length: int
     row: int
 
 

@@ -50,7 +50,7 @@ class TokenSampler:
         self._chain = None if greedy else backend.chain(chain_steps(options))
 
     def sample(self, logits: Logits) -> int:
-        """The next token. Changes ``logits``. Raises ``BrokenLogits`` when nothing can be chosen."""
+        """The next token. Changes ``logits``. Raises ``BrokenLogits`` when there is none."""
         if self._bias is not None:
             self._bias.apply(logits)
         if self._penalties is not None:

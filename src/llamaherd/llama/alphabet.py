@@ -25,8 +25,8 @@ _USER_DEFINED: Final = 1 << 4
 
 
 class _Vocabulary(Protocol):
-    size: int
-
+    @property
+    def size(self) -> int: ...
     @property
     def is_sentencepiece(self) -> bool: ...
     def text(self, token: int) -> str: ...

@@ -85,8 +85,8 @@ class LlamaBackend:
             # Making a view costs more than all else here, and the addresses come again.
             if len(self._views) >= _MAX_VIEWS:
                 self._views.clear()
-            array = (ctypes.c_float * self.n_vocab).from_address(address)
-            view = self._views[address] = np.frombuffer(array, np.float32)
+            row_type = ctypes.c_float * self.n_vocab
+            view = self._views[address] = np.ctypeslib.as_array(row_type.from_address(address))
         return view
 
     def chain(self, steps: Sequence[Step]) -> SamplerChain:

@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 import logging
 import sys
-from collections import deque
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
@@ -97,7 +96,7 @@ class LoadLog:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.errors: deque[str] = deque(maxlen=8)
+        self.errors: list[str] = []
 
     def __enter__(self) -> LoadLog:
         _router.listener = self._listen

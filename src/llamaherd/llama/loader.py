@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ SPARE_SEQUENCES: Final = 4
 
 #: Layers to put on accelerators when all are meant; llama.cpp stops at what the model has.
 _ALL_LAYERS: Final = 1 << 20
+
+#: Functions that pass an error on write their names before it.
+_WHERE: Final = re.compile(r"^(?:\w+: |error loading model: )+")
 
 Progress = Callable[[float], None]
 
@@ -71,7 +75,7 @@ def load(spec: ModelSpec, progress: Progress) -> LoadedModel:
     """Load model, adapters and context, calling ``progress`` with 0 to 1.
 
     The context of one sequence is at most what the model was trained for. Raises ``LoadError``
-    with the file's name and the reason that llama.cpp's log gives.
+    with the reason that llama.cpp's log gives; files other than the model are named.
     """
     if spec.kv_cache_type not in _CACHE_TYPES:
         raise LoadError(f"unknown type of K/V cache {spec.kv_cache_type!r}")
@@ -97,7 +101,7 @@ def load(spec: ModelSpec, progress: Progress) -> LoadedModel:
 
 def _load_model(spec: ModelSpec, progress: Progress, log: LoadLog) -> Any:
     if not spec.model.is_file():
-        raise LoadError(f"unable to load model: {spec.model} is not a file")
+        raise LoadError("there is no such file")
 
     def report(fraction: float, _: object) -> bool:
         progress(fraction)
@@ -112,7 +116,7 @@ def _load_model(spec: ModelSpec, progress: Progress, log: LoadLog) -> Any:
     params.progress_callback = callback
     model = C.llama_model_load_from_file(bytes(spec.model), params)
     if not model:
-        raise LoadError(f"unable to load model {spec.model}: {_reason(log)}")
+        raise LoadError(_reason(log))
     return model
 
 
@@ -125,7 +129,7 @@ def _load_mode(use_mmap: bool, use_mlock: bool) -> int:
 def _make_context(spec: ModelSpec, model: Any, n_ctx: int, log: LoadLog) -> Any:
     params = C.llama_context_default_params()
     params.n_ctx = n_ctx * spec.n_slots
-    params.n_batch = params.n_ubatch = min(spec.n_batch, params.n_ctx)
+    params.n_batch = params.n_ubatch = max(min(spec.n_batch, params.n_ctx), spec.n_slots)
     params.n_seq_max = min(_sequences(spec, model), int(C.llama_max_parallel_sequences()))
     params.n_threads = params.n_threads_batch = spec.threads
     params.flash_attn_type = _flash_attention(spec)
@@ -135,7 +139,7 @@ def _make_context(spec: ModelSpec, model: Any, n_ctx: int, log: LoadLog) -> Any:
     params.no_perf = True
     context = C.llama_init_from_model(model, params)
     if not context:
-        raise LoadError(f"unable to create a context for {spec.model}: {_reason(log)}")
+        raise LoadError(f"unable to create a context: {_reason(log)}")
     return context
 
 
@@ -173,8 +177,11 @@ def _apply_adapters(spec: ModelSpec, model: Any, context: Any, log: LoadLog) -> 
         adapters[index] = adapter
     scales = (ctypes.c_float * len(adapters))(*[1.0] * len(adapters))
     if C.llama_set_adapters_lora(context, adapters, len(adapters), scales) != 0:
-        raise LoadError(f"the adapters do not fit {spec.model}: {_reason(log)}")
+        raise LoadError(f"the adapters do not fit the model: {_reason(log)}")
 
 
 def _reason(log: LoadLog) -> str:
-    return "; ".join(dict.fromkeys(log.errors)) or "llama.cpp gave no reason"
+    """The first error that was reported, the later ones being its consequences."""
+    if not log.errors:
+        return "llama.cpp gave no reason"
+    return _WHERE.sub("", log.errors[0])

@@ -1,0 +1,230 @@
+"""The runner process: one model, behind ``runner.protocol`` on standard input and output.
+
+Three threads: the main thread runs the engine; a reader takes in messages, answers what needs no
+engine, and ends the process when the server has gone, even during a long evaluation; another waits
+for SIGTERM for the same reason.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
+
+from llamaherd.engine.engine import Engine
+from llamaherd.errors import LoadError, PromptError
+from llamaherd.llama.backend import InvalidText, InvalidToken
+from llamaherd.llama.environment import choose_threads, set_wait_policy
+from llamaherd.observe import configure_logging
+from llamaherd.runner.frames import FrameWriter, read_frame
+from llamaherd.runner.protocol import (
+    VERSION,
+    Cancel,
+    Detokenize,
+    Detokenized,
+    Failed,
+    Generate,
+    Load,
+    LoadFailed,
+    Loading,
+    ProtocolError,
+    Ready,
+    RunnerMessage,
+    ServerMessage,
+    Shutdown,
+    Tokenize,
+    Tokens,
+    decode_server_message,
+)
+
+if TYPE_CHECKING:
+    from llamaherd.llama.loader import LoadedModel
+    from llamaherd.llama.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+#: Progress of loading is told in steps of this.
+_PROGRESS_STEP: Final = 0.01
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Runner:
+    """Takes messages from ``source`` until it ends, and answers through ``writer``."""
+
+    def __init__(self, source: BinaryIO, writer: FrameWriter) -> None:
+        self._source = source
+        self._writer = writer
+        self._inbox: queue.SimpleQueue[ServerMessage] = queue.SimpleQueue()
+        self._vocabulary: Vocabulary | None = None
+        self._engine: Engine | None = None
+
+    def run(self) -> NoReturn:
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        first = self._inbox.get()
+        if not isinstance(first, Load):
+            raise ProtocolError(f"the first message is {type(first).__name__}, not Load")
+        model = self._load(first)
+        self._vocabulary = model.backend.vocabulary
+        self._engine = engine = Engine(model.backend, first.n_slots, self._writer.send)
+        self._writer.send([_ready(first, model)])
+        self._serve(engine)
+
+    # --- main thread ------------------------------------------------------------------------
+
+    def _load(self, request: Load) -> LoadedModel:
+        # llama.cpp reads the environment when it is loaded, which the import does.
+        set_wait_policy()
+        from llamaherd.llama.loader import ModelSpec, load
+
+        path = Path(request.model)
+        told = 0.0
+
+        def progress(fraction: float) -> None:
+            nonlocal told
+            if fraction - told >= _PROGRESS_STEP or fraction >= 1:
+                told = fraction
+                self._writer.send([Loading(fraction)])
+
+        self._writer.send([Loading(0.0)])
+        try:
+            if request.version != VERSION:
+                raise LoadError(f"protocol version {request.version}, this runner has {VERSION}")
+            return load(
+                ModelSpec(
+                    model=path,
+                    adapters=[Path(adapter) for adapter in request.adapters],
+                    n_ctx=request.n_ctx,
+                    n_slots=request.n_slots,
+                    n_batch=request.n_batch,
+                    threads=choose_threads(request.threads, path),
+                    gpu_layers=request.gpu_layers,
+                    main_gpu=request.main_gpu,
+                    use_mmap=request.use_mmap,
+                    use_mlock=request.use_mlock,
+                    numa=request.numa,
+                    flash_attention=request.flash_attention,
+                    kv_cache_type=request.kv_cache_type,
+                    extra_buffers=request.extra_buffers,
+                ),
+                progress,
+            )
+        except LoadError as error:
+            self._writer.send([LoadFailed(error.message)])
+            self._writer.flush()
+            os._exit(1)
+
+    def _serve(self, engine: Engine) -> NoReturn:
+        while True:
+            if not engine.busy:
+                self._handle(engine, self._inbox.get())
+            while not self._inbox.empty():
+                self._handle(engine, self._inbox.get())
+            if engine.busy:
+                engine.step()
+
+    def _handle(self, engine: Engine, message: ServerMessage) -> None:
+        if isinstance(message, Generate):
+            engine.submit(message)
+        elif isinstance(message, Cancel):
+            engine.cancel(message.id)
+        else:
+            raise ProtocolError(f"unexpected {type(message).__name__} after loading")
+
+    # --- reader thread ----------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Until the server has gone, which ends the process at once."""
+        status = 1
+        try:
+            while (body := read_frame(self._source)) is not None:
+                self._receive(decode_server_message(body))
+            status = 0
+        except ProtocolError:
+            logger.exception("the server broke the protocol")
+        finally:
+            os._exit(status)
+
+    def _receive(self, message: ServerMessage) -> None:
+        if isinstance(message, Shutdown):
+            os._exit(0)
+        if isinstance(message, (Tokenize, Detokenize)):
+            self._writer.send([self._translate(message)])
+            return
+        self._inbox.put(message)
+        if isinstance(message, Cancel) and self._engine is not None:
+            self._engine.interrupt(message.id)
+
+    def _translate(self, message: Tokenize | Detokenize) -> RunnerMessage:
+        vocabulary = self._vocabulary
+        if vocabulary is None:
+            return Failed(message.id, "the model is not loaded yet")
+        try:
+            if isinstance(message, Detokenize):
+                return Detokenized(message.id, vocabulary.detokenize(message.tokens))
+            tokens = vocabulary.tokenize(
+                message.text, add_special=message.add_special, parse_special=message.parse_special
+            )
+            return Tokens(message.id, tokens)
+        except (InvalidText, InvalidToken) as error:
+            return Failed(message.id, str(error), PromptError.status)
+
+
+def _ready(request: Load, model: LoadedModel) -> Ready:
+    from llamaherd.llama.library import system_info
+
+    memory = model.memory
+    return Ready(
+        n_ctx=model.backend.n_ctx,
+        n_slots=request.n_slots,
+        n_ctx_train=model.n_ctx_train,
+        n_vocab=model.backend.n_vocab,
+        model_bytes=memory.model,
+        cache_bytes=memory.cache,
+        compute_bytes=memory.compute,
+        vram_bytes=memory.vram,
+        system_info=system_info(),
+    )
+
+
+def take_over_pipes() -> tuple[BinaryIO, int]:
+    """The frames' input and output; what else reads standard input finds nothing, and what is
+    printed goes to standard error, where it can't corrupt a frame."""
+    source = os.fdopen(os.dup(0), "rb")
+    target = os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return source, target
+
+
+def end_with_the_server() -> None:
+    """Leave the terminal's Ctrl-C to the server, end at once on SIGTERM, and with our parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_wait_for_sigterm, name="sigterm", daemon=True).start()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _wait_for_sigterm() -> None:
+    signal.sigwait({signal.SIGTERM})
+    os._exit(0)
+
+
+def main() -> NoReturn:
+    source, target = take_over_pipes()
+    end_with_the_server()
+    configure_logging(debug="--debug" in sys.argv[1:])
+    Runner(source, FrameWriter(target, lost=lambda: os._exit(0))).run()
+
+
+if __name__ == "__main__":
+    main()
