@@ -15,6 +15,7 @@ The HTTP status and the message live with the exception, never in the routes::
     ├── ShuttingDown                503  the server is about to end
     ├── OptionError                 500  an option of the wrong kind (Ollama's status)
     ├── TemplateError               500  a template that doesn't parse or execute (Ollama's status)
+    │   └── TemplateRefusal         400  a template that doesn't take these messages
     ├── ModelfileError              400  with the line
     ├── InvalidGGUF                 400  a file that isn't a sound GGUF
     ├── StoreError                  500  disk full, not writable, damaged
@@ -96,6 +97,12 @@ class OptionError(LlamaherdError):
 
 class TemplateError(LlamaherdError):
     """A prompt template that does not parse or fails while it runs."""
+
+
+class TemplateRefusal(TemplateError):
+    """The template itself says that it can't take these messages, such as a system message."""
+
+    status = 400
 
 
 class ModelfileError(BadRequest):

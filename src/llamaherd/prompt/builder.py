@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from llamaherd.errors import BadRequest, TemplateError
+from llamaherd.errors import BadRequest, TemplateRefusal
 from llamaherd.messages import ROLES, Message, Tool
 from llamaherd.prompt.template import PromptTemplate, Think, Values
 
@@ -154,14 +154,14 @@ class _Window:
         return _Candidate(start, Prompt(self._template.render(values), dropped, images))
 
     def first(self, starts: Iterable[int]) -> _Candidate | None:
-        """The first of these renderings that the template accepts.
+        """The first of these renderings that the template doesn't refuse.
 
         Templates that insist on alternating roles refuse a conversation that begins with a reply.
         """
         for start in starts:
             try:
                 return self.candidate(start)
-            except TemplateError:
+            except TemplateRefusal:
                 continue
         return None
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 import jinja2
 from jinja2 import nodes
 
-from llamaherd.errors import TemplateError, Unsupported
+from llamaherd.errors import TemplateError, TemplateRefusal, Unsupported
 from llamaherd.messages import Message, ToolCall, ToolCallFunction
 from llamaherd.prompt.jinja_messages import CALL_STYLES, CallStyle, conversation
 from llamaherd.prompt.jinja_prices import allowance
@@ -76,7 +76,7 @@ class JinjaTemplate:
         return CallStyle()
 
     def render(self, values: Values) -> str:
-        """Raises ``Unsupported`` for a suffix and ``TemplateError`` if the template fails."""
+        """Raises ``Unsupported`` for a suffix, ``TemplateRefusal`` and ``TemplateError``."""
         if values.suffix:
             raise Unsupported("the chat template of this model has no place for a suffix")
         messages = collate(values.messages)
@@ -112,7 +112,7 @@ class JinjaTemplate:
                     **variables,
                 )
         except _Refused as refusal:
-            raise TemplateError(
+            raise TemplateRefusal(
                 f"the chat template of the model refuses these messages: {refusal}"
             ) from refusal
         # A template is a program of a stranger: any exception is its failure, not ours.

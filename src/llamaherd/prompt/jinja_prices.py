@@ -16,7 +16,8 @@ from typing import Any, Final
 from jinja2.exceptions import SecurityError
 from jinja2.utils import Namespace
 
-#: What one rendering may do. A chat of a thousand messages takes some thousand steps and 50 ms.
+#: What one rendering may do. A chat of a thousand messages takes some ten thousand steps and 50 ms
+#: with most templates; some look back from every message over all before it.
 MAX_STEPS: Final = 5_000_000
 MAX_CHARACTERS: Final = 32 * 1024 * 1024
 MAX_SECONDS: Final = 5.0

@@ -158,8 +158,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return tree
 
     def counted(self, characters: int) -> None:
-        """One iteration or macro call that prints this much fixed text."""
-        step()
+        """One iteration or macro call, by being called; it prints this much fixed text."""
         spend(characters)
 
     def concatenated(self, *parts: Any) -> str:

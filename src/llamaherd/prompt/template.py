@@ -64,7 +64,11 @@ class PromptTemplate(Protocol):
     def capabilities(self) -> frozenset[Capability]: ...
 
     def render(self, values: Values) -> str:
-        """The prompt. Raises ``TemplateError`` if the template fails on these values."""
+        """The prompt.
+
+        Raises ``TemplateError`` if the template fails on these values, ``TemplateRefusal`` if it
+        says itself that it can't take them.
+        """
 
 
 def collate(messages: Sequence[Message]) -> list[Message]:
