@@ -10,7 +10,6 @@ from llamaherd.prompt.go_text import (
     is_printable,
     quote,
     to_bytes,
-    truncate,
     unicode_name,
 )
 
@@ -65,7 +64,7 @@ def format_string(text: str, verb: str, spec: Spec) -> str | None:
 
 
 def _truncated(text: str, spec: Spec) -> str:
-    return text if spec.precision is None else truncate(text, spec.precision)
+    return text if spec.precision is None else text[: spec.precision]
 
 
 def _quoted(text: str, spec: Spec) -> str:
@@ -170,7 +169,7 @@ def _unsigned_float(value: float, verb: str, spec: Spec) -> str:
             mantissa, exponent = _binary_parts(value)
             return f"{mantissa}p{exponent:+d}"
         case "x" | "X":
-            text = _hex_float(value, precision)
+            text = _hex_float(value, precision, point=spec.sharp)
             return text.upper() if verb == "X" else text
         case "e" | "E" | "f" | "F":
             # 'E' and 'F' differ for Python only in letters: a finite number has none with 'F'.
@@ -229,7 +228,7 @@ def _binary_parts(value: float) -> tuple[int, int]:
     return int(math.ldexp(value, -exponent)), exponent
 
 
-def _hex_float(value: float, precision: int | None) -> str:
+def _hex_float(value: float, precision: int | None, *, point: bool) -> str:
     fraction, exponent = math.frexp(value)
     mantissa = int(fraction * 2**53)  # 1 and 13 hexadecimal digits after the point
     exponent = exponent - 1 if value else 0
@@ -244,4 +243,4 @@ def _hex_float(value: float, precision: int | None) -> str:
     whole, digits = divmod(mantissa, 16**places)
     text = f"{digits:0{places}x}" if places else ""
     text = text.rstrip("0") if precision is None else text.ljust(precision, "0")
-    return f"0x{whole}{'.' if text else ''}{text}p{exponent:+03d}"
+    return f"0x{whole}{'.' if text or point else ''}{text}p{exponent:+03d}"

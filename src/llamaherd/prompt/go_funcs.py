@@ -1,7 +1,4 @@
-"""The functions that templates call: Go's built-in ones and Ollama's ``json``.
-
-``and`` and ``or`` evaluate their arguments only as far as needed and are the evaluator's business.
-"""
+"""The functions that templates call: Go's built-in ones and Ollama's ``json``."""
 
 from __future__ import annotations
 
@@ -17,7 +14,6 @@ from llamaherd.prompt.go_print import sprint, sprintln
 from llamaherd.prompt.go_printf import sprintf
 from llamaherd.prompt.go_text import byte_length, from_bytes, is_printable, to_bytes
 from llamaherd.prompt.go_values import (
-    NO_VALUE,
     GoList,
     Kind,
     Uint8,
@@ -38,13 +34,15 @@ class CallError(Exception):
 class Function:
     """A function with its arity: ``fixed`` parameters, then any number if ``variadic``.
 
-    ``takes_format``: the first parameter must be a string.
+    ``takes_format``: the first parameter must be a string. ``stops_at``: arguments are evaluated
+    only up to the first whose truth is this.
     """
 
     run: Callable[[Sequence[Value], Meter], Value]
     fixed: int
     variadic: bool = False
     takes_format: bool = False
+    stops_at: bool | None = None
 
 
 # Printing
@@ -214,10 +212,11 @@ def _bounds(indexes: Sequence[Value], length: int) -> tuple[int, int]:
 
 
 def _call(args: Sequence[Value], meter: Meter) -> Value:
-    """No value of ours is a function, so there is nothing that ``call`` could call."""
-    if args[0].of is None:
+    """Fails: no value of ours is a function. The first argument is the source of the callee."""
+    source, callee = args[0].of, args[1].of
+    if callee is None:
         raise CallError("call of nil")
-    raise CallError(f"non-function of type {type_name(args[0].of)}")
+    raise CallError(f"non-function {source} of type {type_name(callee)}")
 
 
 # Comparison
@@ -255,15 +254,14 @@ def _equal(first: object, second: object, meter: Meter) -> bool:
         raise _incompatible(first, second)
     if is_nil(first) or is_nil(second):
         return is_nil(first) and is_nil(second)
+    types = type_name(first), type_name(second)
     if kind is not other:
-        raise CallError(f"non-comparable types {_shown(first, meter)}, {_shown(second, meter)}")
+        shown = sprintf("%s: %v, %s: %v", [first, *types, second], meter)
+        raise CallError(f"non-comparable types {shown}")
     if kind is not Kind.STRUCT:
-        raise CallError(f"non-comparable type {_shown(second, meter)}")
+        shown = sprintf("%s: %v", [second, types[1]], meter)
+        raise CallError(f"non-comparable type {shown}")
     return first is second  # what templates see of structs is mostly pointers
-
-
-def _shown(value: object, meter: Meter) -> str:
-    return f"{sprint([value], meter)}: {type_name(value)}"
 
 
 def _less(first: object, second: object, meter: Meter) -> bool:
@@ -309,13 +307,13 @@ def _ge(args: Sequence[Value], meter: Meter) -> Value:
     return Value(not _lt(args, meter).of)
 
 
-def _decided_elsewhere(args: Sequence[Value], meter: Meter) -> Value:
-    return NO_VALUE
+def _last(args: Sequence[Value], meter: Meter) -> Value:
+    return args[-1]
 
 
 FUNCTIONS: Mapping[str, Function] = MappingProxyType(
     {
-        "and": Function(_decided_elsewhere, 1, variadic=True),
+        "and": Function(_last, 1, variadic=True, stops_at=False),
         "call": Function(_call, 1, variadic=True),
         "eq": Function(_eq, 1, variadic=True),
         "ge": Function(_ge, 2),
@@ -329,7 +327,7 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         "lt": Function(_lt, 2),
         "ne": Function(_ne, 2),
         "not": Function(_not, 1),
-        "or": Function(_decided_elsewhere, 1, variadic=True),
+        "or": Function(_last, 1, variadic=True, stops_at=True),
         "print": Function(_print, 0, variadic=True),
         "printf": Function(_printf, 1, variadic=True, takes_format=True),
         "println": Function(_println, 0, variadic=True),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from llamaherd.prompt.go_text import quote, truncate, unicode_name
+from llamaherd.prompt.go_text import byte_length, quote, unicode_name
 
 
 class Kind(Enum):
@@ -101,8 +101,8 @@ class Token:
             return self.text
         if self.kind is Kind.DOT or KEYWORDS.get(self.text) is self.kind:
             return f"<{self.text}>"
-        if len(self.text) > 10:
-            return f"{quote(truncate(self.text, 10))}..."
+        if byte_length(self.text) > 10:
+            return f"{quote(self.text[:10])}..."
         return quote(self.text)
 
 

@@ -31,6 +31,9 @@ from llamaherd.prompt.go_text import quote
 
 __all__ = ["Template", "cut_after_field", "identifiers", "parse"]
 
+#: In characters. Chat templates have some thousands.
+MAX_LENGTH = 1024 * 1024
+
 _Blocks: TypeAlias = dict[str, Block]
 _BRANCHES: dict[Kind, type[If] | type[Range] | type[With]] = {
     Kind.IF: If,
@@ -41,6 +44,8 @@ _BRANCHES: dict[Kind, type[If] | type[Range] | type[With]] = {
 
 def parse(text: str, name: str = "") -> Template:
     """Parse a template; ``name`` is what errors call it. Raises TemplateError."""
+    if len(text) > MAX_LENGTH:
+        raise TemplateError(f"template: {name}: longer than {MAX_LENGTH} characters")
     blocks: _Blocks = {}
     try:
         _Parser(Cursor(tokenize(text), name), blocks).parse_template(name)
@@ -112,13 +117,14 @@ class _Parser:
     def _block(self) -> tuple[Block, _End]:
         self._cursor.enter()
         nodes: list[Node] = []
-        while self._cursor.peek_nonspace().kind is not Kind.EOF:
+        while True:
+            if self._cursor.peek_nonspace().kind is Kind.EOF:
+                self._cursor.fail("unexpected EOF")
             node = self._text_or_action()
             if isinstance(node, _End):
                 self._cursor.leave()
                 return tuple(nodes), node
             nodes.append(node)
-        self._cursor.fail("unexpected EOF")
 
     def _text_or_action(self) -> Node | _End:
         token = self._cursor.next_nonspace()

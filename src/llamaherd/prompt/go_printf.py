@@ -82,8 +82,9 @@ class _Formatter:
         if self._char() != "[":
             return False
         self._reordered = True
-        self._meter.step((len(self._format) - self._at) // 4096)  # for the search
-        close = self._format.find("]", self._at)
+        rest = len(self._format) - self._at
+        self._meter.step(rest // 4096)  # for the search
+        close = self._format.find("]", self._at) if rest > 2 else -1
         self._at += 1
         number = self._number(close) if close >= 0 else None
         complete = number is not None and self._at == close

@@ -42,11 +42,6 @@ def byte_length(text: str) -> int:
     return len(text) if text.isascii() else len(to_bytes(text))
 
 
-def truncate(text: str, length: int) -> str:
-    """At most ``length`` characters."""
-    return text[:length]
-
-
 def is_byte(char: str) -> bool:
     """Whether the character stands for a byte that is not valid UTF-8."""
     return "\udc80" <= char <= "\udcff"
