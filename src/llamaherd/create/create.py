@@ -7,7 +7,7 @@ changed one.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any, Final
 
 from llamaherd.api.requests import CreateRequest
@@ -38,7 +38,7 @@ _MAGIC: Final = b"GGUF"
 
 def create_model(
     library: Library, request: CreateRequest, *, keep_replaced: bool = False
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Creates ``request.model``, reporting each step, the last one as "success".
 
     ``keep_replaced`` leaves the blobs alone that a model of this name had before. Raises

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from llamaherd.gguf import GGUF, file_type_name, human_number
-from llamaherd.messages import Message
+from llamaherd.messages import Message, ToolCall
 from llamaherd.prompt.special import special_tokens
 from llamaherd.prompt.template import USUAL_TOKENS, SpecialTokens
 from llamaherd.store.blobs import BlobStore, digest_of
@@ -141,8 +141,18 @@ def encode_messages(messages: Iterable[Message]) -> bytes:
 def _message_fields(message: Message) -> dict[str, Any]:
     """In the order of Ollama's type, where only role and content are always there."""
     given = msgspec.to_builtins(message)
-    fields = {"role": message.role, "content": message.content}
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
     for name in ("thinking", "images", "tool_calls", "tool_name", "tool_call_id"):
         if name in given:
-            fields[name] = sorted_keys(given[name]) if name == "tool_calls" else given[name]
+            fields[name] = given[name]
+    if message.tool_calls:
+        fields["tool_calls"] = [_tool_call_fields(call) for call in message.tool_calls]
     return fields
+
+
+def _tool_call_fields(call: ToolCall) -> dict[str, Any]:
+    function = call.function
+    index = {"index": function.index} if function.index else {}
+    arguments = sorted_keys(function.arguments)
+    fields = {"function": {**index, "name": function.name, "arguments": arguments}}
+    return {"id": call.id, **fields} if call.id else fields
