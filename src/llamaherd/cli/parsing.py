@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from llamaherd.config import VARIABLES
+from llamaherd.config import VARIABLES, Variable
 from llamaherd.errors import BadRequest
 
 PROGRAM: Final = "ollama"
@@ -134,13 +134,7 @@ class Command(click.Command):
         if self.aliases:
             formatter.write(f"\nAliases:\n  {', '.join((self.name or '', *self.aliases))}\n")
         formatter.write("\nFlags:\n" + _columns(_flag_rows(self, ctx)))
-        rows = [
-            (variable.name, variable.help + (f"; default {value}" if value else ""))
-            for variable in VARIABLES
-            if variable.name in self.variables
-            for value in (variable.default,)
-        ]
-        if rows:
+        if rows := [_variable_row(v) for v in VARIABLES if v.name in self.variables]:
             formatter.write("\nEnvironment Variables:\n" + _columns(rows))
 
 
@@ -187,6 +181,11 @@ def _flag_rows(command: click.Command, ctx: click.Context) -> list[tuple[str, st
     return sorted(rows, key=lambda row: row[0].partition("--")[2])
 
 
+def _variable_row(variable: Variable) -> tuple[str, str]:
+    default = f"; default {variable.default}" if variable.default else ""
+    return variable.name, variable.help + default
+
+
 def _columns(rows: Sequence[tuple[str, str]]) -> str:
     left = max(len(first) for first, _ in rows)
     return "".join(f"  {first:{left}}   {second}\n" for first, second in rows)
@@ -209,10 +208,8 @@ def _cobra_wording() -> Iterator[None]:
         raise CommandError(_unknown_flag(error.option_name)) from error
     except click.BadOptionUsage as error:
         name = error.option_name
-        if "requires" in error.message:
-            what = name if name.startswith("--") else f"'{name[1:]}' in {name}"
-            raise CommandError(f"flag needs an argument: {what}") from error
-        raise CommandError(error.format_message()) from error
+        what = name if name.startswith("--") else f"'{name[1:]}' in {name}"
+        raise CommandError(f"flag needs an argument: {what}") from error
     except click.UsageError as error:
         raise CommandError(error.format_message()) from error
 

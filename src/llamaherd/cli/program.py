@@ -25,6 +25,7 @@ from llamaherd.errors import LlamaherdError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+_SETTINGS: Final = [variable.name for variable in VARIABLES if variable.name != "NO_COLOR"]
 _INSECURE: Final = "allow a registry without TLS"
 
 
@@ -79,7 +80,7 @@ for _command in (
         summary="Start the server",
         arity=exactly(0),
         aliases=["start"],
-        variables=[variable.name for variable in VARIABLES if variable.name != "NO_COLOR"],
+        variables=_SETTINGS,
     ),
     Command(
         "create",
@@ -199,7 +200,7 @@ for _command in (
         summary="Find out what is wrong on this machine",
         arity=exactly(0),
         flags=[switch("--json", help="print the findings as JSON")],
-        variables=[variable.name for variable in VARIABLES if variable.name != "NO_COLOR"],
+        variables=_SETTINGS,
     ),
     Command(
         "help",
