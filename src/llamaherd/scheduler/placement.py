@@ -1,0 +1,372 @@
+"""How to load a model on this machine: context, slots, threads, layers on accelerators, memory.
+
+Pure arithmetic over what the GGUF file says, the options, the settings and the room there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+from llamaherd.config import Settings
+from llamaherd.errors import InvalidGGUF
+from llamaherd.gguf import GGUF, Array
+from llamaherd.runner.protocol import Load
+from llamaherd.scheduler.memory import Memory
+
+#: The context of a model when neither the request nor the settings name one, in tokens.
+DEFAULT_CONTEXT: Final = 4096
+
+#: Less than this makes no sense to llama.cpp; Ollama raises smaller ones silently too.
+LEAST_CONTEXT: Final = 4
+
+#: Slots of a model whose cache for that many is small beside the memory that is free.
+MOST_SLOTS: Final = 4
+_CACHE_SHARE: Final = 4
+
+#: What a driver takes of an accelerator for itself, in bytes.
+_DRIVER_SHARE: Final = 512 << 20
+
+#: llama.cpp rounds the cache up to this many tokens.
+_CACHE_STEP: Final = 256
+
+#: Bytes and values in a block, by K/V cache type (ggml-common.h).
+_BLOCKS: Final = {
+    "f32": (4, 1),
+    "f16": (2, 1),
+    "bf16": (2, 1),
+    "q8_0": (34, 32),
+    "q5_0": (22, 32),
+    "q5_1": (24, 32),
+    "q4_0": (18, 32),
+    "q4_1": (20, 32),
+    "iq4_nl": (18, 32),
+}
+
+_LARGEST: Final = 2**31 - 1
+_MOST_LAYERS: Final = 4096
+
+
+class Accelerator(Protocol):
+    """What placement needs of a GPU; bytes."""
+
+    @property
+    def memory_free(self) -> int: ...
+
+
+class Machine(Protocol):
+    """What placement needs of ``hardware.Hardware``."""
+
+    @property
+    def cores(self) -> int: ...
+    @property
+    def gpus(self) -> Sequence[Accelerator]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """The sizes of a model that decide about its memory.
+
+    ``key_width`` and ``value_width`` are the values that one token takes in the caches of all
+    layers together, ``state_width`` the 32-bit values of one sequence in all recurrent layers.
+    ``head_sizes`` are the lengths of a key and a value. ``weights`` is in bytes.
+    ``context_train`` 0 is unknown.
+    """
+
+    layers: int
+    embedding: int
+    heads: int
+    key_width: int
+    value_width: int
+    head_sizes: tuple[int, int]
+    context_train: int
+    vocabulary: int
+    weights: int
+    state_width: int = 0
+    embeds: bool = False
+
+    @classmethod
+    def of(cls, gguf: GGUF) -> ModelShape:
+        """Read the sizes from an open file; raises ``InvalidGGUF`` for impossible ones."""
+        layers = _size(gguf, "block_count", most=_MOST_LAYERS)
+        embedding = _size(gguf, "embedding_length")
+        heads = _per_layer(gguf, "attention.head_count", layers, 0)
+        heads_kv = _per_layer(gguf, "attention.head_count_kv", layers, None) or heads
+        head = embedding // max(1, max(heads, default=1))
+        key = _size(gguf, "attention.key_length", head)
+        value = _size(gguf, "attention.value_length", head)
+        vocabulary = _size(gguf, "vocab_size", 0)
+        if not vocabulary and isinstance(tokens := gguf.get("tokenizer.ggml.tokens"), Array):
+            vocabulary = len(tokens)
+        return cls(
+            layers=layers,
+            embedding=embedding,
+            heads=max(heads, default=0),
+            key_width=sum(heads_kv) * key,
+            value_width=sum(heads_kv) * value,
+            head_sizes=(key, value),
+            context_train=_size(gguf, "context_length", 0),
+            vocabulary=vocabulary,
+            weights=gguf.data_size,
+            state_width=heads_kv.count(0) * _recurrent_state(gguf),
+            embeds=gguf.arch_value("pooling_type") is not None,
+        )
+
+
+def _size(gguf: GGUF, name: str, default: int | None = None, most: int = _LARGEST) -> int:
+    number = gguf.arch_value(name, int) if default is None else gguf.arch_value(name, int, default)
+    return _checked(gguf, name, number, most)
+
+
+def _checked(gguf: GGUF, name: str, number: object, most: int = _LARGEST) -> int:
+    if not isinstance(number, int) or not 0 <= number <= most:
+        key = f"{gguf.architecture}.{name}"
+        raise InvalidGGUF(f"{key} is {number!r}, expected a whole number from 0 to {most}")
+    return number
+
+
+def _per_layer(gguf: GGUF, name: str, layers: int, default: int | None) -> list[int]:
+    """A number for each layer; the file has one for all or a list. Empty without any."""
+    value = gguf.arch_value(name)
+    value = default if value is None else value
+    if value is None:
+        return []
+    if not isinstance(value, Array):
+        return [_checked(gguf, name, value)] * layers
+    return [_checked(gguf, name, value[index]) for index in range(min(layers, len(value)))]
+
+
+def _recurrent_state(gguf: GGUF) -> int:
+    """Values of the convolution and the state of one Mamba layer and sequence.
+
+    ``n_embd_r`` and ``n_embd_s`` of llama-hparams.cpp.
+    """
+    inner = _size(gguf, "ssm.inner_size", 0)
+    state = _size(gguf, "ssm.state_size", 0)
+    groups = _size(gguf, "ssm.group_count", 0)
+    convolution = max(0, _size(gguf, "ssm.conv_kernel", 0) - 1)
+    return convolution * (inner + 2 * groups * state) + state * inner
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What requests must agree on to share a runner, derived from options and settings."""
+
+    n_ctx: int
+    n_batch: int
+    num_gpu: int
+    main_gpu: int
+    threads: int
+    use_mmap: bool
+    use_mlock: bool
+    numa: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes by purpose; ``vram`` is the part of the whole that lies on accelerators.
+
+    ``pinned`` can't be left in the file, so it must be there at once.
+    """
+
+    weights: int
+    cache: int
+    compute: int
+    vram: int
+    pinned: int
+
+    @property
+    def memory(self) -> Memory:
+        return Memory(self.weights + self.cache + self.compute - self.vram, self.vram)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    load: Load
+    estimate: Estimate
+
+
+def free_memory(host: int, machine: Machine, settings: Settings) -> Memory:
+    """What may be taken: ``host`` bytes, and of each accelerator all but OLLAMA_GPU_OVERHEAD."""
+    return Memory(
+        host, sum(max(0, gpu.memory_free - settings.gpu_overhead) for gpu in machine.gpus)
+    )
+
+
+def configure(
+    shape: ModelShape, options: Mapping[str, Any], settings: Settings, machine: Machine
+) -> Configuration:
+    """The load options of a request, as they will be.
+
+    ``num_ctx``, else OLLAMA_CONTEXT_LENGTH, but never more than the model was trained for. A model
+    that embeds reads a text in one go, so its batch is its context.
+    """
+    n_ctx = options["num_ctx"] or settings.context_length or DEFAULT_CONTEXT
+    if shape.context_train:
+        n_ctx = min(n_ctx, shape.context_train)
+    n_ctx = max(n_ctx, LEAST_CONTEXT)
+    return Configuration(
+        n_ctx=n_ctx,
+        n_batch=n_ctx if shape.embeds else min(options["num_batch"], n_ctx),
+        num_gpu=options["num_gpu"] if machine.gpus else 0,
+        main_gpu=options["main_gpu"] if options["main_gpu"] < len(machine.gpus) else 0,
+        threads=options["num_thread"] or machine.cores,
+        use_mmap=options["use_mmap"] is not False,
+        use_mlock=options["use_mlock"],
+        numa=options["numa"],
+    )
+
+
+def smallest(
+    shape: ModelShape, wanted: Configuration, settings: Settings, machine: Machine
+) -> Estimate:
+    """The least that must be free to load the model beside others.
+
+    That is one slot unless OLLAMA_NUM_PARALLEL says more, and on accelerators the whole model.
+    """
+    n_slots = 1 if shape.embeds else settings.num_parallel or 1
+    layers = _layers_wanted(shape, wanted)
+    return _estimate(shape, wanted, settings, machine, n_slots, layers)
+
+
+def plan(
+    model: str,
+    adapters: Sequence[str],
+    shape: ModelShape,
+    wanted: Configuration,
+    settings: Settings,
+    machine: Machine,
+    room: Memory,
+) -> Plan:
+    """How to load ``model`` into ``room``, the memory that nothing else uses or will use."""
+    n_slots = _slots(shape, wanted, settings, room)
+    gpu_layers = _gpu_layers(shape, wanted, settings, machine, n_slots, room.vram)
+    load = Load(
+        model=model,
+        adapters=list(adapters),
+        n_ctx=wanted.n_ctx,
+        n_slots=n_slots,
+        n_batch=wanted.n_batch,
+        threads=wanted.threads,
+        gpu_layers=gpu_layers,
+        main_gpu=wanted.main_gpu,
+        use_mmap=wanted.use_mmap,
+        use_mlock=wanted.use_mlock,
+        numa=wanted.numa,
+        flash_attention=flash_attention(shape, settings, on_gpu=gpu_layers > 0),
+        kv_cache_type=cache_type(shape, settings),
+    )
+    return Plan(load, _estimate(shape, wanted, settings, machine, n_slots, gpu_layers))
+
+
+def cache_type(shape: ModelShape, settings: Settings) -> str:
+    """OLLAMA_KV_CACHE_TYPE where it is possible, else f16.
+
+    A quantised type needs flash attention and heads that are whole blocks (llama-context.cpp).
+    """
+    _, block = _BLOCKS[settings.kv_cache_type]
+    if block > 1 and (
+        settings.flash_attention is False or any(n % block for n in shape.head_sizes)
+    ):
+        return "f16"
+    return settings.kv_cache_type
+
+
+def flash_attention(
+    shape: ModelShape, settings: Settings, *, on_gpu: bool
+) -> Literal["auto", "on", "off"]:
+    """OLLAMA_FLASH_ATTENTION, else as suits the device.
+
+    On a CPU it halves the speed of long contexts, but a quantised V cache needs it.
+    """
+    quantised = _BLOCKS[cache_type(shape, settings)][1] > 1
+    if settings.flash_attention is not None:
+        return "on" if settings.flash_attention else "off"
+    if quantised:
+        return "on"
+    return "auto" if on_gpu else "off"
+
+
+def cache_bytes(shape: ModelShape, n_ctx: int, n_slots: int, kind: str) -> int:
+    """The K/V cache of ``n_slots`` sequences of ``n_ctx`` tokens, and their recurrent states.
+
+    A key and a value for each token, layer and K/V head. Layers with a sliding window need less,
+    so this is an upper bound for models that have them.
+    """
+    size, block = _BLOCKS[kind]
+    values = _cells(n_ctx, n_slots) * (shape.key_width + shape.value_width)
+    return values * size // block + n_slots * shape.state_width * 4
+
+
+def compute_bytes(shape: ModelShape, n_ctx: int, n_slots: int, n_batch: int, *, flash: bool) -> int:
+    """The buffers of llama.cpp for one batch.
+
+    For each token of the batch the logits, or the attention over the whole cache: one 32-bit value
+    for each head and one for the mask, with flash attention only a 16-bit mask; and some vectors
+    of the embedding's size. Plus the logits that each slot hands out. Fitted to what llama.cpp
+    reports, within 2 % from 512 to 16,384 tokens of cache for a model of 1B parameters.
+    """
+    cells = _cells(n_ctx, n_slots)
+    attention = cells // 2 if flash else cells * (shape.heads + 1)
+    widest = max(shape.vocabulary + shape.embedding, attention + 6 * shape.embedding)
+    return 4 * (n_batch * widest + n_slots * shape.vocabulary)
+
+
+def _cells(n_ctx: int, n_slots: int) -> int:
+    return -(-n_ctx * n_slots // _CACHE_STEP) * _CACHE_STEP
+
+
+def _estimate(
+    shape: ModelShape,
+    wanted: Configuration,
+    settings: Settings,
+    machine: Machine,
+    n_slots: int,
+    gpu_layers: int,
+) -> Estimate:
+    flash = flash_attention(shape, settings, on_gpu=gpu_layers > 0) != "off"
+    cache = cache_bytes(shape, wanted.n_ctx, n_slots, cache_type(shape, settings))
+    compute = compute_bytes(shape, wanted.n_ctx, n_slots, wanted.n_batch, flash=flash)
+    vram = 0
+    if gpu_layers:
+        compute += len(machine.gpus) * _DRIVER_SHARE
+        vram = compute + (shape.weights + cache) * gpu_layers // (shape.layers + 1)
+    pinned = cache + compute + (0 if wanted.use_mmap else shape.weights)
+    return Estimate(shape.weights, cache, compute, vram, pinned)
+
+
+def _slots(shape: ModelShape, wanted: Configuration, settings: Settings, room: Memory) -> int:
+    if shape.embeds:
+        return 1
+    if settings.num_parallel:
+        return settings.num_parallel
+    kind = cache_type(shape, settings)
+    free = (room.vram if wanted.num_gpu else room.host) - shape.weights
+    for n_slots in range(MOST_SLOTS, 1, -1):
+        if cache_bytes(shape, wanted.n_ctx, n_slots, kind) * _CACHE_SHARE <= free:
+            return n_slots
+    return 1
+
+
+def _layers_wanted(shape: ModelShape, wanted: Configuration) -> int:
+    """The output counts as one more layer; -1 asks for all."""
+    everything = shape.layers + 1
+    return everything if wanted.num_gpu < 0 else min(wanted.num_gpu, everything)
+
+
+def _gpu_layers(
+    shape: ModelShape,
+    wanted: Configuration,
+    settings: Settings,
+    machine: Machine,
+    n_slots: int,
+    vram: int,
+) -> int:
+    """Whole layers that the accelerators' memory holds, unless ``num_gpu`` says how many."""
+    if wanted.num_gpu >= 0:
+        return _layers_wanted(shape, wanted)
+    for layers in range(shape.layers + 1, 0, -1):
+        if _estimate(shape, wanted, settings, machine, n_slots, layers).vram <= vram:
+            return layers
+    return 0
