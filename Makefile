@@ -25,7 +25,7 @@ help:
 	@echo "make run MODEL=FILE.gguf [PROMPT=TEXT]   serve a model and let it write"
 	@echo "make test [ARGS=...]                     all tests; ARGS go to pytest"
 	@echo "make lint                                style, types, architecture"
-	@echo "make bench [ARGS=...]                    the benchmarks"
+	@echo "make bench [MODEL=FILE.gguf]             start-up, and our stack against the bare engine"
 	@echo "make doctor                              what is wrong with this machine or set-up"
 	@echo "make setup                               only the set-up; .venv/bin/ollama is then there"
 	@echo "make engine                              compile the engine again"
@@ -55,7 +55,8 @@ lint: $(READY)
 	@$(RUN) -m pytest tests/test_architecture.py
 
 bench: $(READY)
-	@$(RUN) -m benchmarks $(ARGS)
+	@$(RUN) -m benchmarks.startup
+	@$(RUN) -m benchmarks.decode "$${MODEL:-$$($(RUN) -m benchmarks.models llama-3.2-1b)}" $(ARGS)
 
 doctor: $(READY)
 	@$(VENV)/bin/ollama doctor
