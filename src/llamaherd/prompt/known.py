@@ -35,7 +35,7 @@ class KnownTemplate(Struct, frozen=True):
     parameters: dict[str, Any]
 
 
-class _Format(Struct, frozen=True):
+class Format(Struct, frozen=True):
     """``marks`` all occur in a Jinja template of this format, so that few need be compared.
 
     In ``text``, ``[[bos]]`` and ``[[eos]]`` stand for the model's own first and last token. What
@@ -49,8 +49,8 @@ class _Format(Struct, frozen=True):
     stop: tuple[str, ...]
 
 
-_FORMATS: Final = (
-    _Format(
+FORMATS: Final = (
+    Format(
         "chatml",
         ("<|im_start|>", "<|im_end|>"),
         "{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}"
@@ -58,7 +58,7 @@ _FORMATS: Final = (
         "<|im_start|>assistant\n{{ .Response }}<|im_end|>\n",
         ("<|im_start|>", "<|im_end|>"),
     ),
-    _Format(
+    Format(
         "phi-4",
         ("<|im_start|>", "<|im_sep|>", "<|im_end|>"),
         "{{ if .System }}<|im_start|>system<|im_sep|>{{ .System }}<|im_end|>{{ end }}"
@@ -66,7 +66,7 @@ _FORMATS: Final = (
         "<|im_start|>assistant<|im_sep|>{{ .Response }}<|im_end|>",
         ("<|im_start|>", "<|im_sep|>", "<|im_end|>"),
     ),
-    _Format(
+    Format(
         "llama3-instruct",
         ("<|start_header_id|>", "<|eot_id|>"),
         "{{ if .System }}<|start_header_id|>system<|end_header_id|>\n\n"
@@ -77,7 +77,7 @@ _FORMATS: Final = (
         ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     ),
     *(
-        _Format(
+        Format(
             "llama2-chat",
             ("[INST]", "<<SYS>>"),
             "[INST] {{ if .System }}<<SYS>>\n{{ .System }}\n<</SYS>>\n\n{{ end }}"
@@ -87,7 +87,7 @@ _FORMATS: Final = (
         for end in ("[[eos]][[bos]]", "[[eos]]")
     ),
     *(
-        _Format(
+        Format(
             "mistral-instruct",
             ("[INST]", "[/INST]"),
             opening + "{{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}" + closing,
@@ -100,7 +100,7 @@ _FORMATS: Final = (
             (" [INST] ", " [/INST]{{ if .Response }} {{ .Response }}[[eos]]{{ end }}"),
         )
     ),
-    _Format(
+    Format(
         "mistral-instruct",
         ("[SYSTEM_PROMPT]", "[INST]"),
         "{{ if .System }}[SYSTEM_PROMPT] {{ .System }}[/SYSTEM_PROMPT]{{ end }}"
@@ -108,7 +108,7 @@ _FORMATS: Final = (
         "{{ if .Response }} {{ .Response }}[[eos]]{{ end }}",
         ("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
     ),
-    _Format(
+    Format(
         "gemma-instruct",
         ("<start_of_turn>", "<end_of_turn>"),
         "{{ if or .System .Prompt }}<start_of_turn>user\n"
@@ -116,7 +116,7 @@ _FORMATS: Final = (
         "<start_of_turn>model\n{{ .Response }}<end_of_turn>\n",
         ("<start_of_turn>", "<end_of_turn>"),
     ),
-    _Format(
+    Format(
         "phi-3",
         ("<|assistant|>", "<|end|>"),
         "{{ if .System }}<|system|>\n{{ .System }}<|end|>\n{{ end }}"
@@ -124,7 +124,7 @@ _FORMATS: Final = (
         "<|assistant|>\n{{ .Response }}<|end|>\n",
         ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>"),
     ),
-    _Format(
+    Format(
         "zephyr",
         ("<|assistant|>", "<|user|>", "eos_token"),
         "{{ if .System }}<|system|>\n{{ .System }}[[eos]]\n{{ end }}"
@@ -133,7 +133,7 @@ _FORMATS: Final = (
         ("<|system|>", "<|user|>", "<|assistant|>"),
     ),
     *(
-        _Format(
+        Format(
             "vicuna",
             ("USER: ", "ASSISTANT:"),
             "{{ if .System }}{{ .System }}" + after_system + "{{ end }}"
@@ -147,7 +147,7 @@ _FORMATS: Final = (
         )
     ),
     *(
-        _Format(
+        Format(
             "alpaca",
             ("### Instruction:", "### Response:"),
             "{{ if .System }}{{ .System }}\n\n{{ end }}"
@@ -157,7 +157,7 @@ _FORMATS: Final = (
         )
         for end in ("\n\n", "[[eos]]\n\n", "[[eos]]")
     ),
-    _Format(
+    Format(
         "command-r",
         ("<|START_OF_TURN_TOKEN|>", "<|CHATBOT_TOKEN|>"),
         "{{ if .System }}<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>"
@@ -167,7 +167,7 @@ _FORMATS: Final = (
         "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>{{ .Response }}<|END_OF_TURN_TOKEN|>",
         ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"),
     ),
-    _Format(
+    Format(
         "granite-3",
         ("<|start_of_role|>", "<|end_of_text|>"),
         "{{ if .System }}<|start_of_role|>system<|end_of_role|>"
@@ -177,7 +177,7 @@ _FORMATS: Final = (
         "<|start_of_role|>assistant<|end_of_role|>{{ .Response }}<|end_of_text|>\n",
         ("<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>"),
     ),
-    _Format(
+    Format(
         "granite-instruct",
         ("Question:", "Answer:"),
         "{{ if .System }}System:\n{{ .System }}\n\n{{ end }}"
@@ -185,7 +185,7 @@ _FORMATS: Final = (
         "Answer:\n{{ .Response }}\n\n",
         ("Question:", "Answer:", "System:"),
     ),
-    _Format(
+    Format(
         "openchat",
         ("GPT4 Correct ", "<|end_of_turn|>"),
         "{{ if .System }}GPT4 Correct System: {{ .System }}<|end_of_turn|>{{ end }}"
@@ -194,7 +194,7 @@ _FORMATS: Final = (
         ("<|end_of_turn|>",),
     ),
     *(
-        _Format(
+        Format(
             "solar-instruct",
             ("### User:", "### Assistant:"),
             "{{ if .System }}### System:\n{{ .System }}\n\n{{ end }}"
@@ -204,7 +204,7 @@ _FORMATS: Final = (
         )
         for end in ("", "\n\n")
     ),
-    _Format(
+    Format(
         "falcon-instruct",
         ("User:", "Falcon:"),
         "{{ if .System }}System: {{ .System }}\n{{ end }}"
@@ -212,7 +212,7 @@ _FORMATS: Final = (
         "Falcon:{{ if .Response }} {{ .Response }}\n{{ end }}",
         ("User:", "Falcon:"),
     ),
-    _Format(
+    Format(
         "deepseek",
         ("User: ", "Assistant:"),
         "{{ if .System }}{{ .System }}\n\n{{ end }}"
@@ -220,7 +220,7 @@ _FORMATS: Final = (
         "Assistant:{{ if .Response }} {{ .Response }}[[eos]]{{ end }}",
         ("User:", "Assistant:"),
     ),
-    _Format(
+    Format(
         "deepseek",
         ("<｜User｜>", "<｜Assistant｜>"),
         "{{ .System }}{{ if .Prompt }}<｜User｜>{{ .Prompt }}{{ end }}"
@@ -253,7 +253,7 @@ _SYSTEM_DIALOGUE: Final = Values(
 @lru_cache(maxsize=64)
 def recognise(chat_template: str, special: SpecialTokens = USUAL_TOKENS) -> KnownTemplate | None:
     """The known format that ``chat_template`` has in a model with these special tokens, if any."""
-    candidates = [form for form in _FORMATS if all(mark in chat_template for mark in form.marks)]
+    candidates = [form for form in FORMATS if all(mark in chat_template for mark in form.marks)]
     if not candidates:
         return None
     try:
