@@ -152,6 +152,13 @@ def test_a_legacy_template_leaves_out_what_tools_said() -> None:
     assert rendered(LEGACY, *messages) == "<user>a</user><assistant>b\n\nc"
 
 
+def test_an_empty_reply_costs_a_legacy_template_no_question() -> None:
+    messages = [user("a"), assistant(""), user("b")]
+    assert rendered(LEGACY, *messages) == (
+        "<user>a</user><assistant></assistant><user>b</user><assistant>"
+    )
+
+
 def test_a_template_without_response_gets_it_at_the_end() -> None:
     messages = [user("a"), assistant("b"), user("c")]
     assert rendered("[{{ .Prompt }}]", *messages) == "[a]b[c]"

@@ -156,23 +156,18 @@ def _conversation(values: Values) -> dict[str, Any]:
 def _turns(messages: Sequence[Message]) -> Iterator[dict[str, Any]]:
     """The conversation as turns of system, prompt and response; the last may be unanswered.
 
-    There is no place for what tools said.
+    What would stand before or over something in its turn begins the next. There is no place for
+    what tools said.
     """
     turn = dict.fromkeys(_FIELDS.values(), "")
     for message in collate([message for message in messages if message.role in _FIELDS]):
         field = _FIELDS[message.role]
-        if any(turn[later] for later in _BEGINS_ANEW_AFTER[field]):
+        if any(list(turn.values())[list(turn).index(field) :]):
             yield turn
             turn = dict.fromkeys(turn, "")
         turn[field] = message.content
     yield turn
 
 
+#: A turn's fields in their order, by the role whose text they take.
 _FIELDS: Final = {"system": "System", "user": "Prompt", "assistant": "Response"}
-
-#: A turn is system, prompt, response: what has its place before something there begins the next.
-_BEGINS_ANEW_AFTER: Final = {
-    "System": ("Prompt", "Response"),
-    "Prompt": ("Response",),
-    "Response": (),
-}
