@@ -161,6 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SetUpFailed, NoCompiler) as error:
         say(f"\n{error}")
         return 1
+    except KeyboardInterrupt:
+        say("\ninterrupted; the next make goes on from here")
+        return 130
     return 0
 
 
