@@ -24,8 +24,9 @@ def go_messages(messages: Sequence[Message]) -> GoList:
 
 def go_tools(tools: Sequence[Tool]) -> GoList:
     """Raises ``BadRequest`` naming the field of a definition that has a wrong type."""
-    items = [_tool(tool) for tool in tools]
-    return _list(items, "template.templateTools", text=go_json.marshal(items))
+    typed = _list(map(_tool, tools), "template.templateTools")
+    typed.text = go_json.marshal(typed)
+    return typed
 
 
 def _message(message: Message) -> GoStruct:
