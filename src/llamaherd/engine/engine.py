@@ -31,6 +31,8 @@ from llamaherd.runner.protocol import Chunk, Failed, Finished, Generate, RunnerM
 
 logger = logging.getLogger(__name__)
 
+_NOBODY: Final[frozenset[int]] = frozenset()
+
 Send = Callable[[list[RunnerMessage]], None]
 
 
@@ -51,7 +53,7 @@ class Engine:
         self._planned: list[_Planned] = []
         self._fresh: list[tuple[Sequence, int]] = []
         self._outbox: list[RunnerMessage] = []
-        self._reading: frozenset[int] = frozenset()
+        self._reading = _NOBODY
 
     @property
     def busy(self) -> bool:
@@ -126,6 +128,8 @@ class Engine:
         self._planned = planned = []
         reading = []
         for sequence in self._running:
+            if sequence.ending is not None:
+                continue
             slot = sequence.slot
             if len(slot.tokens) > self._backend.n_ctx:
                 self._shift(sequence)
@@ -134,7 +138,7 @@ class Engine:
                 planned.append(_Planned(sequence, 1, row))
             else:
                 reading.append(sequence)
-        self._reading = frozenset(sequence.id for sequence in reading)
+        self._reading = frozenset(sequence.id for sequence in reading) if reading else _NOBODY
         budget = self._pacer.budget(writing=len(planned)) if reading else 0
         for sequence in reading:
             if budget <= 0:
@@ -171,19 +175,20 @@ class Engine:
             for planned in self._planned:
                 self._fail(planned.sequence, error)
             return False
+        for planned in self._planned:
+            planned.sequence.slot.evaluated += planned.length
         if self._backend.asynchronous:
             self._write()
             self._flush()
             self._backend.wait()
-        self._account(monotonic_ns() - started)
+        self._charge(monotonic_ns() - started)
         return True
 
-    def _account(self, duration: int) -> None:
-        """Note what is evaluated now; a prompt is charged its share of the step's time."""
+    def _charge(self, duration: int) -> None:
+        """Charge every prompt its share of the step's time."""
         total = self._backend.batch.size
         read = 0
         for sequence, length, _ in self._planned:
-            sequence.slot.evaluated += length
             if sequence.prompt_done is None:
                 sequence.prompt_duration += duration * length // total
                 read += length

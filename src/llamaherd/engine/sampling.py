@@ -55,10 +55,9 @@ class TokenSampler:
             self._bias.apply(logits)
         if self._penalties is not None:
             self._penalties.apply(logits)
-        best = int(logits.argmax())
-        if not logits[best] > -np.inf:
+        token = int(logits.argmax()) if self._chain is None else self._draw(self._chain, logits)
+        if not logits[token] > -np.inf:
             raise BrokenLogits("the model computed no valid probabilities for the next token")
-        token = best if self._chain is None else self._draw(self._chain, logits)
         if self._penalties is not None:
             self._penalties.accept(token)
         return token

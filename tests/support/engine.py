@@ -1,0 +1,69 @@
+"""Running requests on an engine and collecting what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from llamaherd.engine.engine import Engine
+from llamaherd.llama.backend import Backend
+from llamaherd.runner.protocol import Chunk, Failed, Finished, Generate, RunnerMessage, Sampling
+
+#: More steps than any test needs: an engine that never ends is a failure, not a hang.
+_PATIENCE = 20_000
+
+GREEDY = Sampling(temperature=0, repeat_penalty=1.0)
+
+
+@dataclass
+class Reply:
+    """All that was sent for one request."""
+
+    chunks: list[str] = field(default_factory=list)
+    finished: Finished | None = None
+    failed: Failed | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.chunks)
+
+    @property
+    def end(self) -> Finished:
+        assert self.finished is not None, self.failed
+        return self.finished
+
+
+class Desk:
+    """An engine with its messages sorted by request; each request must end exactly once."""
+
+    def __init__(self, backend: Backend, n_slots: int = 1) -> None:
+        self.replies: dict[int, Reply] = {}
+        self.engine = Engine(backend, n_slots, self._receive)
+
+    def _receive(self, messages: Iterable[RunnerMessage]) -> None:
+        for message in messages:
+            assert isinstance(message, (Chunk, Finished, Failed))
+            reply = self.replies.setdefault(message.id, Reply())
+            assert reply.finished is None, "more after the end"
+            assert reply.failed is None, "more after the failure"
+            if isinstance(message, Chunk):
+                assert message.text
+                reply.chunks.append(message.text)
+            elif isinstance(message, Finished):
+                reply.finished = message
+            else:
+                reply.failed = message
+
+    def finish(self) -> dict[int, Reply]:
+        """Step until nothing is left to do."""
+        for _ in range(_PATIENCE):
+            if not self.engine.busy:
+                return self.replies
+            self.engine.step()
+        raise AssertionError("the engine does not come to an end")
+
+    def ask(self, request: Generate) -> Reply:
+        """Run one more request to its end."""
+        self.replies.pop(request.id, None)
+        self.engine.submit(request)
+        return self.finish()[request.id]
