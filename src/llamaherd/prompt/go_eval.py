@@ -113,18 +113,20 @@ class Evaluator:
         """The command's value; ``last``, the value of the command before, is its last argument."""
         self._meter.step()
         first = command.args[0]
-        has_arguments = len(command.args) > 1 or last is not None
+        arguments = len(command.args) - 1 + (last is not None)
         match first:
             case FunctionName():
                 self.at = first
                 return self._call(first.name, command, command.args[1:], dot, last)
             case Field() | Chain():
-                return self._chain(first, dot, has_arguments)
+                return self._chain(first, dot, arguments)
             case Variable() if first.names:
-                return self._chain(first, dot, has_arguments)
+                return self._chain(first, dot, arguments)
         if not isinstance(first, Pipe):
             self.at = first
-        if has_arguments:
+        if isinstance(first, Variable):
+            self._variable(first.name)  # an undefined one is the first thing to complain about
+        if arguments:
             raise self.error(f"can't give argument to non-function {first}")
         if isinstance(first, Nil):
             raise self.error("nil is not a command")
@@ -145,7 +147,7 @@ class Evaluator:
             case Variable() if not operand.names:
                 return self._variable(operand.name)
             case Field() | Variable() | Chain():
-                return self._chain(operand, dot, has_arguments=False)
+                return self._chain(operand, dot, arguments=0)
             case FunctionName():
                 return self._call(operand.name, operand, (), dot, None)
             case Pipe():
@@ -161,7 +163,7 @@ class Evaluator:
 
     # Fields
 
-    def _chain(self, node: Field | Variable | Chain, dot: Value, has_arguments: bool) -> Value:
+    def _chain(self, node: Field | Variable | Chain, dot: Value, arguments: int) -> Value:
         self.at = node
         match node:
             case Field():
@@ -171,14 +173,14 @@ class Evaluator:
             case Chain():
                 value = self._operand(node.term, dot)
         for name in node.names[:-1]:
-            value = self._field(value, name, has_arguments=False)
-        return self._field(value, node.names[-1], has_arguments)
+            value = self._field(value, name, arguments=0)
+        return self._field(value, node.names[-1], arguments)
 
-    def _field(self, receiver: Value, name: str, has_arguments: bool) -> Value:
+    def _field(self, receiver: Value, name: str, arguments: int) -> Value:
         text = text_of(receiver.of)
         if name == "String" and text is not None:
-            if has_arguments:
-                raise self.error("wrong number of args for String: want 0")
+            if arguments:
+                raise self.error(f"wrong number of args for String: want 0 got {arguments}")
             return Value(text)
         match receiver.of:
             case None if not receiver.boxed:
@@ -186,11 +188,11 @@ class Evaluator:
             case None:
                 raise self.error(f"nil pointer evaluating {ANY}.{name}")
             case GoStruct(fields=fields) as struct if name in fields:
-                if has_arguments:
+                if arguments:
                     raise self.error(f"{name} has arguments but cannot be invoked as function")
                 return element(struct, fields[name])
             case dict() as mapping:
-                if has_arguments:
+                if arguments:
                     raise self.error(f"{name} is not a method but has arguments")
                 return element(mapping, mapping.get(name))
             case _:
@@ -220,7 +222,7 @@ class Evaluator:
                     self._checked_string(last) if function.takes_format and not args else last
                 )
         if name == "call":
-            values.insert(0, Value(str(args[0]) if args else "value"))
+            values.insert(0, Value(str(args[0]) if args else _reflected(values[0].of)))
         try:
             return function.run(values, self._meter)
         except CallError as error:
@@ -254,3 +256,8 @@ class Evaluator:
             raise self.error("invalid value; expected string")
         got = ANY if value.of is None else type_name(value.of)
         raise self.error(f"wrong type for value; expected string; got {got}")
+
+
+def _reflected(value: object) -> str:
+    """``reflect.Value.String``, by which Go calls a callee that came through the pipeline."""
+    return value if isinstance(value, str) else f"<{type_name(value)} Value>"

@@ -24,7 +24,7 @@ from llamaherd.prompt.go_ast import (
     With,
 )
 from llamaherd.prompt.go_eval import Evaluator, Variables
-from llamaherd.prompt.go_limits import Meter
+from llamaherd.prompt.go_limits import MAX_DEPTH, Meter
 from llamaherd.prompt.go_print import sprint
 from llamaherd.prompt.go_text import clean, quote
 from llamaherd.prompt.go_values import NO_VALUE, Uint8, Value, element, is_true
@@ -168,5 +168,7 @@ class _Execution:
         self._evaluator.at = node
         if node.name not in self._template.blocks:
             raise self._evaluator.error(f"template {quote(node.name)} not defined")
+        if self._meter.is_deepest:
+            raise self._evaluator.error(f"exceeded maximum template depth ({MAX_DEPTH})")
         argument = self._evaluator.pipe(node.pipe, dot) if node.pipe else NO_VALUE
         self.template(node.name, argument)

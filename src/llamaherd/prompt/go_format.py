@@ -169,7 +169,9 @@ def _unsigned_float(value: float, verb: str, spec: Spec) -> str:
             mantissa, exponent = _binary_parts(value)
             return f"{mantissa}p{exponent:+d}"
         case "x" | "X":
-            text = _hex_float(value, precision, point=spec.sharp)
+            # For %#x, unlike %#X, Go takes the default precision as a number of digits to show.
+            least = 4 if spec.sharp and verb == "x" else 0
+            text = _hex_float(value, precision, least, point=spec.sharp)
             return text.upper() if verb == "X" else text
         case "e" | "E" | "f" | "F":
             # 'E' and 'F' differ for Python only in letters: a finite number has none with 'F'.
@@ -228,7 +230,8 @@ def _binary_parts(value: float) -> tuple[int, int]:
     return int(math.ldexp(value, -exponent)), exponent
 
 
-def _hex_float(value: float, precision: int | None, *, point: bool) -> str:
+def _hex_float(value: float, precision: int | None, least: int, *, point: bool) -> str:
+    """With ``precision`` digits after the point; without, as many as needed or ``least``."""
     fraction, exponent = math.frexp(value)
     mantissa = int(fraction * 2**53)  # 1 and 13 hexadecimal digits after the point
     exponent = exponent - 1 if value else 0
@@ -242,5 +245,5 @@ def _hex_float(value: float, precision: int | None, *, point: bool) -> str:
             mantissa, exponent = mantissa >> 1, exponent + 1
     whole, digits = divmod(mantissa, 16**places)
     text = f"{digits:0{places}x}" if places else ""
-    text = text.rstrip("0") if precision is None else text.ljust(precision, "0")
+    text = text.rstrip("0").ljust(least if precision is None else precision, "0")
     return f"0x{whole}{'.' if text or point else ''}{text}p{exponent:+03d}"

@@ -12,8 +12,9 @@ from llamaherd.prompt import go_json
 from llamaherd.prompt.go_limits import Meter
 from llamaherd.prompt.go_print import sprint, sprintln
 from llamaherd.prompt.go_printf import sprintf
-from llamaherd.prompt.go_text import byte_length, from_bytes, is_printable, to_bytes
+from llamaherd.prompt.go_text import byte_length, from_bytes, is_byte, is_printable, to_bytes
 from llamaherd.prompt.go_values import (
+    ANY,
     GoList,
     Kind,
     Uint8,
@@ -97,9 +98,8 @@ def _escape_js_character(char: str) -> str:
         return "\\" + char
     if char in "<>&=" or char < " ":
         return f"\\u{ord(char):04X}"
-    if "\ud800" <= char <= "\udfff":
-        char = "\ufffd"
-    return char if char.isascii() or is_printable(char) else f"\\u{ord(char):04X}"
+    shown = char.isascii() or is_printable(char) or is_byte(char)
+    return char if shown else f"\\u{ord(char):04X}"
 
 
 def _escape_query(text: str) -> str:
@@ -143,7 +143,7 @@ def _element_at(item: object, index: object, meter: Meter) -> Value:
             if isinstance(index, str):
                 return element(item, item.get(index))
             if index is None:
-                return element(item, item.get(""))
+                raise CallError("value is nil; should be of type string")
             raise CallError(f"value has type {type_name(index)}; should be string")
         case list() | tuple():
             at = _position(index, len(item))
@@ -154,7 +154,8 @@ def _element_at(item: object, index: object, meter: Meter) -> Value:
             data = _bytes_of(item, meter)
             at = _position(index, len(data))
             if at == len(data):
-                raise CallError("reflect: string index out of range")
+                kind = "string" if isinstance(item, str) else "slice"
+                raise CallError(f"reflect: {kind} index out of range")
             return Value(Uint8(data[at]))
     raise CallError(f"can't index item of type {type_name(item)}")
 
@@ -197,13 +198,19 @@ def _slice(args: Sequence[Value], meter: Meter) -> Value:
         case list() | tuple():
             start, end = _bounds(args[1:], len(item))
             meter.step((end - start) // 1024)
-            # A part of a value with a String() method still has that type, but its own text.
+            if end - start == len(item):
+                return Value(item)
+            # The text of a whole list is not that of its part.
             return Value(GoList(item[start:end], type_name=type_name(item)))
     raise CallError(f"can't slice item of type {type_name(item)}")
 
 
 def _bounds(indexes: Sequence[Value], length: int) -> tuple[int, int]:
-    positions = [_position(index.of, length) for index in indexes]
+    positions: list[int] = []
+    for index in indexes:
+        if index.boxed:  # odd, but so it is in Go, unlike in index
+            raise CallError(f"cannot index slice/array with type {ANY}")
+        positions.append(_position(index.of, length))
     bounds = positions + [0, length][len(positions) :]
     for low, high in pairwise(bounds):
         if low > high:
@@ -226,6 +233,7 @@ _BASIC = frozenset(
 )
 _ORDERED = _BASIC - {Kind.BOOL, Kind.COMPLEX}
 _INTEGERS = frozenset({Kind.INT, Kind.UINT})
+_SLICES = frozenset({Kind.LIST, Kind.BYTES})
 
 
 def _not(args: Sequence[Value], meter: Meter) -> Value:
@@ -252,12 +260,13 @@ def _equal(first: object, second: object, meter: Meter) -> bool:
         if first is None or second is None:
             return False
         raise _incompatible(first, second)
-    if is_nil(first) or is_nil(second):
-        return is_nil(first) and is_nil(second)
     types = type_name(first), type_name(second)
-    if kind is not other:
+    both_slices = kind in _SLICES and other in _SLICES
+    if not (kind is other or both_slices or first is None or second is None):
         shown = sprintf("%s: %v, %s: %v", [first, *types, second], meter)
         raise CallError(f"non-comparable types {shown}")
+    if is_nil(first) or is_nil(second):
+        return is_nil(first) and is_nil(second)
     if kind is not Kind.STRUCT:
         shown = sprintf("%s: %v", [second, types[1]], meter)
         raise CallError(f"non-comparable type {shown}")

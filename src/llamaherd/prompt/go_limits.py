@@ -41,3 +41,8 @@ class Meter:
 
     def leave(self) -> None:
         self._depth -= 1
+
+    @property
+    def is_deepest(self) -> bool:
+        """Whether entering anything more would fail."""
+        return self._depth >= MAX_DEPTH

@@ -24,7 +24,10 @@ _SHORT_ESCAPES = {
 
 def to_bytes(text: str) -> bytes:
     """The bytes of a Go string; surrogates that stand for no byte become U+FFFD."""
-    return _NOT_A_BYTE.sub("\ufffd", text).encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return _NOT_A_BYTE.sub("\ufffd", text).encode("utf-8", "surrogateescape")
 
 
 def from_bytes(data: bytes) -> str:

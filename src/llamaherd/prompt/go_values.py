@@ -168,9 +168,17 @@ NO_VALUE = Value(None)
 
 
 def element(container: object, value: object) -> Value:
-    """An element of a list or map, or a field of a struct, as an operand."""
-    untyped = not isinstance(container, GoStruct) and type_name(container).endswith(ANY)
-    return Value(value, boxed=value is None or untyped)
+    """An element of a list or map, or a field of a struct, as an operand.
+
+    A named type does not tell what its elements are: structs are taken for its own, others for any.
+    """
+    if value is None:
+        return Value(None, boxed=True)
+    if isinstance(container, GoStruct):
+        return Value(value)
+    name = type_name(container)
+    is_named = not name.startswith(("[]", "map["))
+    return Value(value, name.endswith(ANY) or (is_named and not isinstance(value, GoStruct)))
 
 
 #: Decoded JSON nested deeper than this can't be given to a template.
