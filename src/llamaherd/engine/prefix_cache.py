@@ -62,14 +62,16 @@ class Slot:
 
 
 class PrefixCache:
-    """Hands out the slots of a backend and takes them back with what they hold."""
+    """Hands out the slots of a backend, all empty at first, and takes them back as they are."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._free = [Slot(number) for number in reversed(range(backend.n_seq))]
+        self._free: list[Slot] = []
         self._cached: list[Slot] = []
         self._active: list[Slot] = []
         self._clock = itertools.count(1)
+        for number in reversed(range(backend.n_seq)):
+            self._empty(Slot(number))
 
     def acquire(self, prompt: Sequence[int]) -> Slot:
         """A slot for ``prompt`` with as much of it evaluated as was found, at most all but one.

@@ -16,7 +16,7 @@ from llamaherd.llama.backend import (
     Logits,
     Step,
 )
-from llamaherd.llama.library import C, function
+from llamaherd.llama.library import C, expect_errors, function
 from llamaherd.llama.samplers import CandidateArray, SamplerChain
 from llamaherd.llama.vocabulary import Vocabulary
 
@@ -70,6 +70,7 @@ class LlamaBackend:
             raise CacheFull
         if result == _ABORTED:
             self._abort_flag[0] = 0
+            expect_errors(False)
             raise DecodeAborted
         raise DecodeFailed(f"llama.cpp could not evaluate the batch (llama_decode: {result})")
 
@@ -93,6 +94,7 @@ class LlamaBackend:
         return SamplerChain(self.n_vocab, self._candidates, steps)
 
     def abort(self) -> None:
+        expect_errors(True)
         self._abort_flag[0] = 1
 
     def can_truncate(self, slot: int, length: int) -> bool:

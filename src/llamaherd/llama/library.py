@@ -71,6 +71,7 @@ class _LogRouter:
 
     def __init__(self) -> None:
         self.listener: LogListener | None = None
+        self.expecting_errors = False
         self._level = logging.DEBUG
         self._line = ""
 
@@ -79,13 +80,19 @@ class _LogRouter:
             self._level = _LEVELS.get(level, logging.DEBUG)
         *lines, self._line = (self._line + text.decode("utf-8", "replace")).split("\n")
         for line in lines:
-            logger.log(self._level, "%s", line)
+            level = logging.DEBUG if self.expecting_errors else self._level
+            logger.log(level, "%s", line)
             if self.listener is not None:
                 self.listener(self._level, line)
 
 
 _router: Final = _LogRouter()
 _callback: Final = C.llama_log_callback(_router.write)
+
+
+def expect_errors(expected: bool) -> None:
+    """Whether errors are the consequence of something wanted, and no news for the log."""
+    _router.expecting_errors = expected
 
 
 class LoadLog:

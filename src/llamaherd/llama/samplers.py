@@ -29,7 +29,7 @@ class CandidateArray:
     def __init__(self, n_vocab: int) -> None:
         self._all_ids = np.arange(n_vocab, dtype=np.int32)
         self._data = np.zeros(n_vocab, _CANDIDATE)
-        self._ids, self._logits = self._data["id"], self._data["logit"]
+        self._ids, self.logits = self._data["id"], self._data["logit"]
         self._array = C.llama_token_data_array()
         self._pointer = self._data.ctypes.data_as(ctypes.POINTER(C.llama_token_data))
         self.reference: Final = ctypes.byref(self._array)
@@ -37,7 +37,7 @@ class CandidateArray:
     def fill(self, logits: Logits, ids: TokenIds | None) -> None:
         size = len(logits)
         self._ids[:size] = self._all_ids if ids is None else ids
-        self._logits[:size] = logits
+        self.logits[:size] = logits
         array = self._array
         # Samplers may leave the pointer, the order and the size changed.
         array.data = self._pointer
