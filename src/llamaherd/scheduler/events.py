@@ -69,7 +69,7 @@ class RunnerGone:
 
 @dataclass(frozen=True, slots=True)
 class MemoryMeasured:
-    """The memory that is free now."""
+    """The memory that is free now; nothing is decided before the next event."""
 
     free: Memory
 

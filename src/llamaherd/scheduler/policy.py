@@ -123,9 +123,10 @@ class Policy:
         """Take in what happened at ``now`` (nanoseconds); what has to be done, in this order."""
         self._now = now
         self._apply(event)
-        self._abandon()
-        self._schedule()
-        self._expire()
+        if not isinstance(event, MemoryMeasured):
+            self._abandon()
+            self._schedule()
+            self._expire()
         effects, self._effects = self._effects, []
         return effects
 
