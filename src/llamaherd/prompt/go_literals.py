@@ -61,18 +61,17 @@ def unquote(literal: str) -> str:
 def character(literal: str) -> int:
     """The code point of a ``'c'`` literal; raises BadLiteral."""
     body = literal[1:-1]
-    if not body:
-        raise BadLiteral("invalid syntax")
     escape = _ESCAPE.match(body)
+    if not body or (body[0] == "\\" and not escape):
+        raise BadLiteral("invalid syntax")
     first = escape.group() if escape else body[0]
+    if escape and (escape[1] or escape[4]):
+        code = _checked_byte(escape)
+    else:
+        code = ord(_escaped_bytes(escape, "'").decode() if escape else first)
     if first != body:
         raise BadLiteral(f"malformed character constant: {literal}")
-    if not escape:
-        return ord(body)
-    byte = escape[1] or escape[4]
-    if byte is not None:
-        return _checked_byte(escape)
-    return ord(_unescape(body, "'").decode())
+    return code
 
 
 def _unescape(body: str, delimiter: str) -> bytes:

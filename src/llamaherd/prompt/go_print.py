@@ -27,8 +27,8 @@ from llamaherd.prompt.go_values import (
     GoList,
     GoStruct,
     Uint8,
+    foreign,
     is_nil,
-    kind_of,
     text_of,
     type_name,
 )
@@ -106,7 +106,9 @@ class Printer:
             case GoStruct():
                 self._struct(value, verb, spec, depth)
             case bytes() if verb not in "sqxX":
-                self._list(GoList(map(Uint8, value), type_name="[]byte"), verb, spec, depth)
+                # Go's own inconsistency: the shorter name is for arguments only.
+                name = "[]uint8" if depth else "[]byte"
+                self._list(GoList(map(Uint8, value), type_name=name), verb, spec, depth)
             case _:
                 formatted = _scalar(value, verb, spec)
                 if formatted is None:
@@ -184,5 +186,4 @@ def _scalar(value: object, verb: str, spec: Spec) -> str | None:
             return format_hex(value, verb, spec)
         case bytes():
             return format_string(from_bytes(value), verb, spec)
-    kind = kind_of(value)
-    raise AssertionError(f"a value of kind {kind.name} has parts")
+    raise foreign(value)

@@ -129,7 +129,12 @@ def kind_of(value: object) -> Kind:
     for types, kind in _KINDS:
         if isinstance(value, types):
             return kind
-    raise TypeError(f"a template can't use a value of Python type {type(value).__name__}")
+    raise foreign(value)
+
+
+def foreign(value: object) -> TypeError:
+    """The error for a value that has no counterpart in Go."""
+    return TypeError(f"a template can't use a value of Python type {type(value).__name__}")
 
 
 def type_name(value: object) -> str:
