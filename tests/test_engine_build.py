@@ -19,7 +19,6 @@ from scripts import build_engine, set_up
 from scripts.build_engine import Progress
 from scripts.engine_flags import AMX_CURE, Compiler, Machine, Plan, cache_key, choose_flags
 from scripts.machine import NoCompiler, c_compiler, describe_compiler, find_compiler, parse_macros
-from scripts.try_model import model_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -244,18 +243,6 @@ def test_the_engine_is_locked_at_the_version_that_the_package_asks_for() -> None
     (locked,) = re.findall(r"^\S+==\S+", (ROOT / "requirements/engine.lock").read_text())
     assert wanted == [locked]
     assert "llama-cpp-python" not in (ROOT / "requirements/dev.lock").read_text()
-
-
-@pytest.mark.parametrize(
-    ("file", "name"),
-    [
-        ("stories260K-f32.gguf", "try/stories260K-f32"),
-        ("My model (final).gguf", "try/My-model-final"),
-        ("…", "try/model"),
-    ],
-)
-def test_a_file_to_try_gets_a_name_of_its_own(file: str, name: str) -> None:
-    assert model_name(Path(file)) == name
 
 
 # --- the proof ------------------------------------------------------------------------------

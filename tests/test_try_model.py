@@ -1,0 +1,68 @@
+"""``make run``: from a GGUF file to text, through the real server and command line."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.try_model import model_name
+from tests.support.models import write_model
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def try_model(folder: Path, port: int, model: Path) -> subprocess.CompletedProcess[str]:
+    environ = os.environ | {
+        "MODEL": str(model),
+        "PROMPT": "Once upon a time",
+        "OLLAMA_HOST": f"127.0.0.1:{port}",
+        "OLLAMA_MODELS": str(folder / "store"),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.try_model"],
+        capture_output=True,
+        text=True,
+        env=environ,
+        check=False,
+    )
+
+
+def test_a_file_becomes_a_model_that_writes_and_the_server_is_gone_after(tmp_path: Path) -> None:
+    port = free_port()
+    model = write_model(tmp_path / "tiny one.gguf", n_ctx=64)
+    done = try_model(tmp_path, port, model)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) > 10
+    assert "ollama run try/tiny-one" in done.stderr
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "nonsense.gguf"
+    file.write_bytes(b"GGUF nonsense")
+    done = try_model(tmp_path, free_port(), file)
+    assert done.returncode == 1
+    assert "Error: " in done.stderr
+    assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("stories260K-f32.gguf", "try/stories260K-f32"),
+        ("My model (final).gguf", "try/My-model-final"),
+        ("…", "try/model"),
+    ],
+)
+def test_a_file_to_try_gets_a_name_of_its_own(file: str, name: str) -> None:
+    assert model_name(Path(file)) == name
