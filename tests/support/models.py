@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import gguf
 import numpy as np
@@ -51,48 +51,107 @@ def write_model(
     emoji) makes llama.cpp's tokenizer abort the process. ``metadata`` adds or overrides GGUF keys.
     For ``q8_0`` the widths must be multiples of 32. The same arguments give the same bytes.
     """
-    tokens, scores, types = _vocabulary(byte_tokens)
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("tiny")
-    writer.add_vocab_size(len(tokens))
-    writer.add_context_length(n_ctx)
-    writer.add_embedding_length(n_embd)
-    writer.add_block_count(n_layer)
-    writer.add_feed_forward_length(n_ff)
-    writer.add_head_count(n_head)
-    writer.add_head_count_kv(n_head_kv)
-    writer.add_rope_dimension_count(n_embd // n_head)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_file_type(_FILE_TYPES[ftype][1])
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list(tokens)
-    writer.add_token_scores(scores)
-    writer.add_token_types(types)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0)
-    writer.add_add_bos_token(True)
+    keys: dict[str, Any] = {
+        "llama.context_length": n_ctx,
+        "llama.embedding_length": n_embd,
+        "llama.block_count": n_layer,
+        "llama.feed_forward_length": n_ff,
+        "llama.attention.head_count": n_head,
+        "llama.attention.head_count_kv": n_head_kv,
+        "llama.rope.dimension_count": n_embd // n_head,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+    }
     if chat_template is not None:
-        writer.add_chat_template(chat_template)
-    for key, value in (metadata or {}).items():
-        _set_key(writer, key, value)
-    shape = _Shape(n_layer, n_embd, n_embd // n_head * n_head_kv, n_ff)
-    for name, data in _weights(shape, types, np.random.default_rng(seed)).items():
-        quantization = gguf.GGMLQuantizationType.F32 if data.ndim == 1 else _FILE_TYPES[ftype][0]
-        writer.add_tensor(name, gguf.quants.quantize(data, quantization), raw_dtype=quantization)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+        keys["tokenizer.chat_template"] = chat_template
+    weights = _Weights(np.random.default_rng(seed), _vocabulary(byte_tokens)[2], n_embd)
+    head = n_embd // n_head
+    for layer in range(n_layer):
+        weights.add_attention(layer, n_embd, head * n_head_kv)
+        weights.add_feed_forward(layer, n_ff)
+    keys |= metadata or {}
+    return _write(path, "llama", keys, weights.tensors, ftype=ftype, byte_tokens=byte_tokens)
 
 
-class _Shape(NamedTuple):
-    n_layer: int
-    n_embd: int
-    n_embd_kv: int
-    n_ff: int
+def write_sliding_window_model(path: Path, *, window: int, n_ctx: int = 512) -> Path:
+    """A model of the gemma3 architecture, whose layers but the sixth see ``window`` tokens back."""
+    n_embd, n_head, n_layer, n_ff = 64, 4, 6, 128
+    head = n_embd // n_head
+    weights = _Weights(np.random.default_rng(0), _vocabulary(True)[2], n_embd)
+    for layer in range(n_layer):
+        weights.add_attention(layer, n_embd, n_embd)
+        weights.add_feed_forward(layer, n_ff)
+        for norm, width in (
+            ("post_attention_norm", n_embd),
+            ("post_ffw_norm", n_embd),
+            ("attn_q_norm", head),
+            ("attn_k_norm", head),
+        ):
+            weights.tensors[f"blk.{layer}.{norm}.weight"] = np.ones(width, np.float32)
+    keys = {
+        "gemma3.context_length": n_ctx,
+        "gemma3.embedding_length": n_embd,
+        "gemma3.block_count": n_layer,
+        "gemma3.feed_forward_length": n_ff,
+        "gemma3.attention.head_count": n_head,
+        "gemma3.attention.head_count_kv": n_head,
+        "gemma3.attention.key_length": head,
+        "gemma3.attention.value_length": head,
+        "gemma3.attention.sliding_window": window,
+        "gemma3.attention.layer_norm_rms_epsilon": 1e-5,
+    }
+    return _write(path, "gemma3", keys, weights.tensors)
+
+
+def write_recurrent_model(path: Path, *, n_ctx: int = 512) -> Path:
+    """A model of the mamba architecture, which keeps a state instead of keys and values."""
+    n_embd, n_layer, n_state, n_rank, n_convolution = 64, 2, 16, 4, 4
+    n_inner = 2 * n_embd
+    weights = _Weights(np.random.default_rng(0), _vocabulary(True)[2], n_embd)
+    for layer in range(n_layer):
+        block = f"blk.{layer}."
+        decay = np.tile(-np.arange(1, n_state + 1, dtype=np.float32), (n_inner, 1))
+        weights.tensors |= {
+            f"{block}attn_norm.weight": np.ones(n_embd, np.float32),
+            f"{block}ssm_in.weight": weights.matrix(2 * n_inner, n_embd, 2.0),
+            f"{block}ssm_conv1d.weight": weights.matrix(n_inner, n_convolution),
+            f"{block}ssm_conv1d.bias": np.zeros(n_inner, np.float32),
+            f"{block}ssm_x.weight": weights.matrix(n_rank + 2 * n_state, n_inner, 2.0),
+            f"{block}ssm_dt.weight": weights.matrix(n_inner, n_rank),
+            f"{block}ssm_dt.bias": np.full(n_inner, -2, np.float32),
+            f"{block}ssm_a": decay,
+            f"{block}ssm_d": np.ones(n_inner, np.float32),
+            f"{block}ssm_out.weight": weights.matrix(n_embd, n_inner, 2.0),
+        }
+    keys = {
+        "mamba.context_length": n_ctx,
+        "mamba.embedding_length": n_embd,
+        "mamba.block_count": n_layer,
+        "mamba.feed_forward_length": 0,
+        "mamba.attention.head_count": 0,
+        "mamba.ssm.conv_kernel": n_convolution,
+        "mamba.ssm.inner_size": n_inner,
+        "mamba.ssm.state_size": n_state,
+        "mamba.ssm.time_step_rank": n_rank,
+        "mamba.attention.layer_norm_rms_epsilon": 1e-5,
+    }
+    return _write(path, "mamba", keys, weights.tensors)
+
+
+def write_adapter(
+    path: Path, model_layers: int = 2, *, n_embd: int = 64, gain: float = 1.0
+) -> Path:
+    """A LoRA adapter of rank 4 for the attention outputs of a llama model."""
+    rank = 4
+    weights = _Weights(np.random.default_rng(1), [], n_embd)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(rank))
+    for layer in range(model_layers):
+        name = f"blk.{layer}.attn_output.weight"
+        writer.add_tensor(f"{name}.lora_a", weights.matrix(rank, n_embd, gain))
+        writer.add_tensor(f"{name}.lora_b", weights.matrix(n_embd, rank, gain))
+    return _close(writer, path)
 
 
 @cache
@@ -106,35 +165,83 @@ def _vocabulary(byte_tokens: bool) -> tuple[list[str], list[float], list[int]]:
     return list(tokens), list(scores), list(types)
 
 
-def _weights(
-    shape: _Shape, types: list[int], random: np.random.Generator
-) -> dict[str, npt.NDArray[np.float32]]:
-    def matrix(rows: int, columns: int, gain: float = 1.0) -> npt.NDArray[np.float32]:
-        scale = gain / np.sqrt(columns)
-        return np.asarray(random.standard_normal((rows, columns)) * scale, np.float32)
+class _Weights:
+    """Random tensors by name, in the order in which they are added."""
 
-    ones = np.ones(shape.n_embd, np.float32)
-    output = matrix(len(types), shape.n_embd, _LOGIT_SCALE)
-    output[np.array(types) != gguf.TokenType.NORMAL] = 0
-    weights = {
-        "token_embd.weight": random.standard_normal((len(types), shape.n_embd)).astype(np.float32),
-        "output_norm.weight": ones,
-        "output.weight": output,
-    }
-    for layer in range(shape.n_layer):
-        block = f"blk.{layer}."
-        weights |= {
-            f"{block}attn_norm.weight": ones,
-            f"{block}attn_q.weight": matrix(shape.n_embd, shape.n_embd, 2.0),
-            f"{block}attn_k.weight": matrix(shape.n_embd_kv, shape.n_embd, 2.0),
-            f"{block}attn_v.weight": matrix(shape.n_embd_kv, shape.n_embd, 2.0),
-            f"{block}attn_output.weight": matrix(shape.n_embd, shape.n_embd, 2.0),
-            f"{block}ffn_norm.weight": ones,
-            f"{block}ffn_gate.weight": matrix(shape.n_ff, shape.n_embd),
-            f"{block}ffn_up.weight": matrix(shape.n_ff, shape.n_embd),
-            f"{block}ffn_down.weight": matrix(shape.n_embd, shape.n_ff, 2.0),
+    def __init__(self, random: np.random.Generator, types: list[int], n_embd: int) -> None:
+        self._random = random
+        self._n_embd = n_embd
+        output = self.matrix(len(types), n_embd, _LOGIT_SCALE)
+        output[np.array(types) != gguf.TokenType.NORMAL] = 0
+        self.tensors: dict[str, npt.NDArray[np.float32]] = {
+            "token_embd.weight": self.matrix(len(types), n_embd, np.sqrt(n_embd)),
+            "output_norm.weight": np.ones(n_embd, np.float32),
+            "output.weight": output,
         }
-    return weights
+
+    def matrix(self, rows: int, columns: int, gain: float = 1.0) -> npt.NDArray[np.float32]:
+        scale = gain / np.sqrt(columns)
+        return np.asarray(self._random.standard_normal((rows, columns)) * scale, np.float32)
+
+    def add_attention(self, layer: int, n_query: int, n_key: int) -> None:
+        block, n_embd = f"blk.{layer}.", self._n_embd
+        self.tensors |= {
+            f"{block}attn_norm.weight": np.ones(n_embd, np.float32),
+            f"{block}attn_q.weight": self.matrix(n_query, n_embd, 2.0),
+            f"{block}attn_k.weight": self.matrix(n_key, n_embd, 2.0),
+            f"{block}attn_v.weight": self.matrix(n_key, n_embd, 2.0),
+            f"{block}attn_output.weight": self.matrix(n_embd, n_query, 2.0),
+        }
+
+    def add_feed_forward(self, layer: int, n_ff: int) -> None:
+        block, n_embd = f"blk.{layer}.", self._n_embd
+        self.tensors |= {
+            f"{block}ffn_norm.weight": np.ones(n_embd, np.float32),
+            f"{block}ffn_gate.weight": self.matrix(n_ff, n_embd),
+            f"{block}ffn_up.weight": self.matrix(n_ff, n_embd),
+            f"{block}ffn_down.weight": self.matrix(n_embd, n_ff, 2.0),
+        }
+
+
+def _write(
+    path: Path,
+    architecture: str,
+    keys: Mapping[str, Any],
+    tensors: Mapping[str, npt.NDArray[np.float32]],
+    *,
+    ftype: FileType = "f32",
+    byte_tokens: bool = True,
+) -> Path:
+    quantization, file_type = _FILE_TYPES[ftype]
+    tokens, scores, types = _vocabulary(byte_tokens)
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_name("tiny")
+    writer.add_vocab_size(len(tokens))
+    writer.add_file_type(file_type)
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_scores(scores)
+    writer.add_token_types(types)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(True)
+    for key, value in keys.items():
+        _set_key(writer, key, value)
+    for name, data in tensors.items():
+        plain = data.ndim == 1 or "ssm" in name
+        kind = gguf.GGMLQuantizationType.F32 if plain else quantization
+        writer.add_tensor(name, gguf.quants.quantize(data, kind), raw_dtype=kind)
+    return _close(writer, path)
+
+
+def _close(writer: gguf.GGUFWriter, path: Path) -> Path:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 def _set_key(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
