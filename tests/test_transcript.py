@@ -45,7 +45,6 @@ REPLAYED = (
     "gen-bad-template",
     "gen-think-unsupported",
     "gen-think-false",
-    "gen-stop",
     "gen-system",
     "gen-ka-neg",
     "gen-long-truncated",
@@ -168,12 +167,23 @@ def test_the_answer_is_that_of_ollama(name: str, server: RunningServer) -> None:
             # Go sends long bodies in chunks where we know their length.
             continue
         assert answer.headers.get(header) == value, header
-    assert shape(answer.text) == shape(recorded["body"])
+    last = last_part(recorded["body"])
+    assert shape(answer.text, last) == shape(recorded["body"], last)
 
 
-def shape(body: str) -> Any:
+def last_part(recorded: str) -> str:
+    """Long recordings break off; what stands from here on is compared on neither side."""
+    if not recorded.endswith("…"):
+        return ""
+    return ',"tensors":' if ',"tensors":' in recorded else ',"model_info":'
+
+
+def shape(body: str, last: str = "") -> Any:
     """The body with volatile values replaced by their kind, objects as ordered pairs."""
-    body = whole(body)
+    if last:
+        body = body.partition(last)[0] + "}"
+    if body.startswith('{"models":'):
+        body = body.partition("}}")[0] + "}}]}"
     try:
         return [
             json.loads(line, object_pairs_hook=lambda pairs: [masked(*pair) for pair in pairs])
@@ -181,14 +191,6 @@ def shape(body: str) -> Any:
         ]
     except ValueError:
         return body
-
-
-def whole(body: str) -> str:
-    """The recording breaks long bodies off; what follows is not compared on either side."""
-    if body.startswith('{"models":'):
-        return body.partition("}}")[0] + "}}]}"
-    head, cut, _ = body.partition(',"tensors":')
-    return head + "}" if cut else body
 
 
 def collapse(lines: list[str]) -> list[str]:
@@ -199,9 +201,10 @@ def collapse(lines: list[str]) -> list[str]:
 def masked(key: str, value: Any) -> tuple[str, Any]:
     if key in VOLATILE and value not in ("", None):
         return key, type(value).__name__
-    if isinstance(value, str):
-        value = mask_digests(value)
-    return key, value
+    if key in ("modelfile", "parameters"):
+        # Go writes its map of parameters in random order.
+        return key, sorted(mask_digests(value).splitlines())
+    return key, mask_digests(value) if isinstance(value, str) else value
 
 
 def mask_digests(text: str) -> str:

@@ -180,18 +180,29 @@ def _chat_building(model: CatalogModel, request: ChatRequest, limit: int | None)
 
 
 async def _build(building: Building, runner: Runner) -> tuple[Prompt, list[int]]:
-    """The prompt and its tokens; the builder's questions are answered by the runner."""
-    counted: tuple[str, list[int]] | None = None
+    """The prompt and its tokens; the builder's questions are answered by the runner.
+
+    Templates come from strangers and may take their time, so they are rendered in a thread.
+    """
+    tokens: dict[str, list[int]] = {}
+    count: int | None = None
+    while True:
+        step = await asyncio.to_thread(_advance, building, count)
+        text = step if isinstance(step, str) else step.text
+        if text not in tokens:
+            tokens = {text: await runner.tokenize(text)}
+        if not isinstance(step, str):
+            return step, tokens[text]
+        count = len(tokens[text])
+
+
+def _advance(building: Building, count: int | None) -> str | Prompt:
+    """The next text to count, or at last the prompt."""
     try:
-        text = next(building)
-        while True:
-            counted = (text, await runner.tokenize(text))
-            text = building.send(len(counted[1]))
+        return next(building) if count is None else building.send(count)
     except StopIteration as end:
         prompt: Prompt = end.value
-    if counted is None or counted[0] != prompt.text:
-        counted = (prompt.text, await runner.tokenize(prompt.text))
-    return prompt, counted[1]
+        return prompt
 
 
 def _write(

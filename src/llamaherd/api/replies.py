@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
-from llamaherd.events import Done, Event, Text, Thinking, ToolCalls
+from llamaherd.events import Done, Event, Stats, Text, Thinking, ToolCalls
 from llamaherd.messages import ToolCall
 
 _encoder: Final = msgspec.json.Encoder()
@@ -106,10 +106,8 @@ def _finish(reply: Reply, done: Done) -> None:
     reply.done_reason = done.reason
     if done.stats is None:
         return
-    for name in msgspec.structs.fields(type(done.stats)):
-        value = getattr(done.stats, name.name)
-        if value:
-            setattr(reply, name.name, value)
+    for name in Stats.__struct_fields__:
+        setattr(reply, name, getattr(done.stats, name))
 
 
 class GenerateDialect:

@@ -200,7 +200,7 @@ def message_from(given: dict[str, Any]) -> Message:
         )
         for call in given.pop("tool_calls", ())
     ]
-    return Message(role=given.pop("role", ""), tool_calls=calls, **given)
+    return Message(role=given.pop("role", "").lower(), tool_calls=calls, **given)
 
 
 def _shared(given: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from llamaherd.create.layers import (
     manifest_of,
     new_part,
 )
-from llamaherd.errors import BadRequest, OptionError, TemplateError
+from llamaherd.errors import BadRequest, NotFound, OptionError, TemplateError
 from llamaherd.messages import ROLES, Message
 from llamaherd.options import OPTIONS, check_option
 from llamaherd.prompt import go_parse
@@ -106,7 +106,7 @@ def _parts_of_files(
         digest = parse_digest(files[file])
         path = blobs.path(digest)
         if not blobs.exists(digest):
-            raise BadRequest(f"open {path}: no such file or directory")
+            raise NotFound(f"open {path}: no such file or directory")
         with store_errors("read", path), path.open("rb") as content:
             is_gguf = content.read(len(_MAGIC)) == _MAGIC
         if not is_gguf:

@@ -161,7 +161,9 @@ async def delete(request: Request) -> Response:
 async def create(request: Request) -> Response:
     wanted = read_create(await read_body(request))
     Name.parse(wanted.model)
-    progress = iterate_in_threadpool(create_model(services_of(request).library, wanted))
+    services = services_of(request)
+    steps = create_model(services.library, wanted, keep_replaced=services.settings.noprune)
+    progress = iterate_in_threadpool(steps)
     if wanted.stream:
         return Lines(progress, late_errors=True)
     return Once(lambda: _last(progress), media_type="application/json")
