@@ -237,6 +237,17 @@ def test_every_locked_package_has_hashes_and_no_host(lock: str) -> None:
     assert "://" not in text
 
 
+def test_every_dependency_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["build"]]
+    wanted += project["project"]["optional-dependencies"]["dev"]
+    locked = re.findall(
+        r"^[\w-]+(?===)", (ROOT / "requirements/dev.lock").read_text(), re.MULTILINE
+    )
+    names = {re.split(r"[<>=;\[ ]", requirement)[0] for requirement in wanted}
+    assert names - {"llama-cpp-python"} <= set(locked)
+
+
 def test_the_engine_is_locked_at_the_version_that_the_package_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [name for name in project["dependencies"] if name.startswith("llama-cpp-python")]
