@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import select
+import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -54,3 +59,57 @@ def ollama(
         check=False,
     )
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+class Terminal:
+    """The program in a terminal of 80 by 24; ``shown`` is all that it has written so far."""
+
+    def __init__(self, *arguments: str, host: str, folder: Path | None = None) -> None:
+        self._side, other = pty.openpty()
+        termios.tcsetwinsize(other, (24, 80))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "llamaherd", *arguments],
+            stdin=other,
+            stdout=other,
+            stderr=other,
+            cwd=folder,
+            env={
+                "PATH": "/usr/bin:/bin",
+                "OLLAMA_HOST": host,
+                "TERM": "xterm-256color",
+                "PROMPT_TOOLKIT_NO_CPR": "1",  # Nobody here answers where the cursor is.
+            },
+            start_new_session=True,
+        )
+        os.close(other)
+        self.shown = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._side, text.encode())
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does to a program that reads no keys."""
+        self._process.send_signal(signal.SIGINT)
+
+    def wait_for(self, text: str) -> None:
+        """Read until ``text`` was written since the last wait; fails after a minute without it."""
+        start = len(self.shown)
+        while text not in self.shown[start:]:
+            ready, _, _ = select.select([self._side], [], [], 60)
+            assert ready, f"{text!r} did not come, only {self.shown[start:]!r}"
+            assert self._read(), f"the program ended before {text!r}: {self.shown[start:]!r}"
+
+    def end(self) -> int:
+        """Read what is left; the exit code."""
+        while self._read():
+            pass
+        os.close(self._side)
+        return self._process.wait(60)
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._side, 4096)
+        except OSError:  # The other side is closed: on Linux an error, not an empty read.
+            return False
+        self.shown += data.decode("utf-8", "replace")
+        return bool(data)

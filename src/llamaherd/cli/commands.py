@@ -18,7 +18,7 @@ from llamaherd.version import OLLAMA_VERSION
 
 
 def serve(session: Session, arguments: Sequence[str]) -> int:
-    from llamaherd.server.app import serve as run_server
+    from llamaherd.server.lifecycle import serve as run_server
 
     return run_server(session.settings)
 

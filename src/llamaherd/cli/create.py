@@ -81,7 +81,7 @@ def _upload(client: Client, digest: str, path: Path, shown: Progress) -> None:
     """Send the file, unless the server has it."""
     if client.has_blob(digest):
         return
-    label = f"copying file {digest}"
+    label = f"copying file {path.name}"
     try:
         with path.open("rb") as content:
             size = path.stat().st_size

@@ -1,0 +1,292 @@
+"""The command line against a live server with a tiny model: what a person meets, end to end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from llamaherd.version import OLLAMA_VERSION
+from tests.support.cli import Outcome, Terminal, ollama, recorded
+from tests.support.models import write_model
+from tests.support.server import RunningServer, running_server
+
+Command = Callable[..., Outcome]
+
+MARIO = """\
+FROM ./tiny.gguf
+TEMPLATE {{ .Prompt }}
+SYSTEM You are Mario.
+PARAMETER num_ctx 256
+PARAMETER stop </s>
+PARAMETER stop "
+
+"
+PARAMETER temperature 0
+LICENSE MIT
+LICENSE second
+MESSAGE user hi
+MESSAGE assistant hello
+"""
+SHORT = "FROM ./tiny.gguf\nPARAMETER temperature 0\nPARAMETER num_predict 12\n"
+TALK = SHORT + "MESSAGE user hi\nMESSAGE assistant hello\n"
+LONG = "FROM ./tiny.gguf\nPARAMETER num_predict -1\nPARAMETER num_ctx 128\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a person works: weights and some Modelfiles."""
+    folder = tmp_path_factory.mktemp("work")
+    write_model(folder / "tiny.gguf")
+    (folder / "Modelfile").write_text(SHORT)
+    (folder / "Mario").write_text(MARIO)
+    (folder / "Talk").write_text(TALK)
+    (folder / "Long").write_text(LONG)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with running_server(tmp_path_factory.mktemp("home")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def run(server: RunningServer, folder: Path) -> Command:
+    """Runs a command in the folder, against a server that has a few models."""
+
+    def run(*arguments: str, stdin: str | bytes = b"", **environment: str) -> Outcome:
+        return ollama(
+            *arguments, stdin=stdin, host=server.host, folder=folder, environment=environment
+        )
+
+    for model, file in (
+        ("tiny", "Modelfile"),
+        ("mario", "Mario"),
+        ("talk", "Talk"),
+        ("long", "Long"),
+    ):
+        assert run("create", model, "-f", file).code == 0
+    return run
+
+
+def answered(server: RunningServer, model: str, prompt: str) -> str:
+    """What the model writes when it is asked over HTTP."""
+    answer = server.post("/api/generate", model=model, prompt=prompt, stream=False)
+    return str(answer.json()["response"])
+
+
+class TestCreate:
+    def test_from_a_file_the_weights_are_sent_once(self, run: Command, folder: Path) -> None:
+        write_model(folder / "other.gguf", seed=1)
+        (folder / "Other").write_text("FROM other.gguf")
+        first, second = (run("create", "other", "-f", "Other") for _ in range(2))
+        assert first.code == second.code == 0
+        assert first.stdout == second.stdout == ""
+        steps = first.stderr.splitlines()
+        assert steps[0] == "gathering model components "
+        assert steps[1] == "copying file other.gguf 100% "
+        assert steps[-1] == "success "
+        assert "copying" not in second.stderr
+
+    def test_the_file_named_modelfile_is_the_default(self, run: Command) -> None:
+        assert run("create", "default").code == 0
+        assert "num_predict" in run("show", "default", "--parameters").stdout
+
+    def test_standard_input_may_be_the_modelfile(self, run: Command) -> None:
+        assert run("create", "piped", "-f", "-", stdin="FROM tiny\nSYSTEM Piped.").code == 0
+        assert run("show", "piped", "--system").stdout == "Piped."
+
+    def test_from_another_model(self, run: Command, folder: Path) -> None:
+        (folder / "Child").write_text("FROM mario\nSYSTEM You are Luigi.")
+        assert run("create", "child", "-f", "Child").code == 0
+        assert run("show", "child", "--license").stdout == "MIT\nsecond\n"
+
+    def test_no_modelfile(self, run: Command) -> None:
+        assert run("create", "x", "-f", "/nonexistent") == recorded("create x -f /nonexistent")
+
+    def test_a_folder_without_weights(self, run: Command, folder: Path) -> None:
+        (folder / "empty").mkdir()
+        (folder / "Empty").write_text("FROM ./empty")
+        assert run("create", "x", "-f", "Empty") == recorded("create x -f /nonexistent")
+
+    def test_no_from(self, run: Command, folder: Path) -> None:
+        (folder / "bad3").write_text("SYSTEM x")
+        assert run("create", "x", "-f", "bad3") == recorded("create x -f bad3")
+
+    def test_a_from_that_can_be_no_model(self, run: Command, folder: Path) -> None:
+        (folder / "bad4").write_text("FROM ./missing.gguf")
+        assert run("create", "x", "-f", "bad4") == recorded("create x -f bad4")
+
+    def test_a_mistake_in_the_modelfile_is_found_before_anything_is_sent(
+        self, run: Command, folder: Path
+    ) -> None:
+        (folder / "bad5").write_text("FROM ./tiny.gguf\nPARAMETER colour blue")
+        outcome = run("create", "x", "-f", "bad5")
+        assert outcome.code == 1
+        assert "unknown parameter 'colour'" in outcome.stderr
+        assert "copying" not in outcome.stderr
+
+    def test_weights_that_are_none(self, run: Command, folder: Path) -> None:
+        (folder / "junk.gguf").write_text("not a model")
+        (folder / "bad6").write_text("FROM junk.gguf")
+        outcome = run("create", "x", "-f", "bad6")
+        assert outcome.code == 1
+        assert "Error: " in outcome.stderr
+        assert run("show", "x").code == 1
+
+
+class TestShow:
+    @pytest.mark.parametrize("part", ["--parameters", "--system", "--template", "--license"])
+    def test_parts(self, run: Command, part: str) -> None:
+        assert run("show", "mario", part) == recorded(f"show mario {part}")._replace(stderr="")
+
+    def test_the_modelfile(self, run: Command) -> None:
+        def without_path(text: str) -> str:
+            return re.sub(r"^FROM .*/blobs/sha256-[0-9a-f]{64}$", "FROM", text, flags=re.M)
+
+        expected = without_path(recorded("show mario --modelfile").stdout)
+        assert without_path(run("show", "mario", "--modelfile").stdout) == expected
+
+    def test_the_report(self, run: Command) -> None:
+        report = run("show", "mario").stdout
+        expected = recorded("show mario").stdout
+        assert report.partition("Capabilities")[2] == expected.partition("Capabilities")[2]
+        assert "architecture        llama" in report
+
+    def test_the_verbose_report_has_the_tensors(self, run: Command) -> None:
+        assert "output_norm.weight" in run("show", "mario", "-v").stdout
+
+    def test_a_missing_model(self, run: Command) -> None:
+        assert run("show", "nosuch") == recorded("show nosuch")
+
+
+class TestLibrary:
+    def test_list_finds_models_by_prefix(self, run: Command) -> None:
+        header, *rows = run("ls", "MAR").stdout.splitlines()
+        assert header.split() == ["NAME", "ID", "SIZE", "MODIFIED"]
+        assert [row.split()[0] for row in rows] == ["mario:latest"]
+
+    def test_copy_and_remove(self, run: Command) -> None:
+        assert run("cp", "mario", "luigi") == recorded("cp mario luigi")._replace(stderr="")
+        assert run("rm", "luigi") == recorded("rm luigi")._replace(stderr="")
+        assert run("rm", "luigi") == recorded("rm luigi", occurrence=1)
+        assert run("cp", "nosuch", "x") == recorded("cp nosuch x")
+
+    def test_several_are_removed_in_turn_up_to_the_first_that_is_missing(
+        self, run: Command
+    ) -> None:
+        for name in ("one", "two"):
+            run("cp", "tiny", name)
+        outcome = run("rm", "one", "nosuch", "two")
+        assert outcome == (1, "deleted 'one'\n", "Error: model 'nosuch' not found\n")
+        assert run("rm", "two").code == 0
+
+    def test_the_version_is_the_servers(self, run: Command) -> None:
+        assert run("-v") == (0, f"ollama version is {OLLAMA_VERSION}\n", "")
+
+
+class TestRun:
+    def test_a_prompt_from_arguments(self, run: Command, server: RunningServer) -> None:
+        outcome = run("run", "tiny", "Once", "upon")
+        assert outcome == (0, answered(server, "tiny", "Once upon") + "\n\n", "")
+
+    def test_a_prompt_from_a_pipe_comes_before_the_arguments(
+        self, run: Command, server: RunningServer
+    ) -> None:
+        outcome = run("run", "tiny", "upon", stdin="Once")
+        assert outcome.stdout == answered(server, "tiny", "Once upon") + "\n\n"
+
+    def test_an_empty_prompt_loads_the_model(self, run: Command) -> None:
+        run("stop", "tiny")
+        assert run("run", "tiny", "") == (0, "", "")
+        assert "tiny:latest" in run("ps").stdout
+
+    def test_verbose_adds_timings_to_stderr(self, run: Command) -> None:
+        run("stop", "tiny")
+        timings = run("run", "tiny", "Once", "--verbose").stderr
+        assert [line.split(":")[0] for line in timings.splitlines()] == [
+            "total duration",
+            "load duration",
+            "prompt eval count",
+            "prompt eval duration",
+            "prompt eval rate",
+            "eval count",
+            "eval duration",
+            "eval rate",
+        ]
+        assert "eval count:           12 token(s)" in timings
+
+    def test_a_model_that_can_not_think(self, run: Command) -> None:
+        outcome = run("run", "tiny", "Once", "--think")
+        assert outcome.code == 1
+        assert "does not support thinking" in outcome.stderr
+
+    def test_a_missing_model_is_pulled_and_the_reason_shown_why_not(self, run: Command) -> None:
+        outcome = run("run", "localhost:1/ns/nosuch", "hi", "--insecure")
+        assert outcome.code == 1
+        assert outcome.stdout == ""
+        assert outcome.stderr.splitlines()[-1].startswith("Error: ")
+
+    def test_the_reply_streams_and_ctrl_c_ends_it(
+        self, run: Command, server: RunningServer
+    ) -> None:
+        terminal = Terminal("run", "long", "Once", host=server.host)
+        terminal.wait_for("\x1b[K")  # The spinner goes away for the first word.
+        terminal.interrupt()
+        assert terminal.end() == 130
+        assert "Traceback" not in terminal.shown
+
+
+class TestRunning:
+    def test_ps_tells_of_a_loaded_model_until_it_is_stopped(self, run: Command) -> None:
+        assert run("run", "tiny", "", "--keepalive", "-1").code == 0
+        header, row = run("ps", "tiny").stdout.splitlines()
+        assert header.split() == ["NAME", "ID", "SIZE", "PROCESSOR", "UNTIL"]
+        assert re.fullmatch(r"tiny:latest +[0-9a-f]{12} +[0-9.]+ .B +\d+%.*PU +Forever +", row)
+        assert run("stop", "tiny") == recorded("stop tiny")._replace(stderr="")
+        assert run("ps", "tiny").stdout.splitlines() == [
+            "NAME    ID    SIZE    PROCESSOR    UNTIL "
+        ]
+
+    def test_stopping_what_does_not_exist(self, run: Command) -> None:
+        assert run("stop", "nosuch") == recorded("stop nosuch")
+
+    def test_a_second_server_on_the_port(self, server: RunningServer, tmp_path: Path) -> None:
+        outcome = ollama("serve", host=server.host, environment={"OLLAMA_MODELS": str(tmp_path)})
+        expected = recorded("serve").stderr.replace("127.0.0.1:11601", server.host)
+        assert outcome == (1, "", expected)
+
+
+class TestTerminal:
+    def test_a_conversation(self, run: Command, server: RunningServer) -> None:
+        terminal = Terminal("run", "talk", host=server.host)
+        terminal.wait_for(">>> hi")
+        terminal.wait_for("Send a message")
+        terminal.type("/?\r")
+        terminal.wait_for("/bye")
+        terminal.type("Once upon\r")
+        terminal.wait_for("Send a message")
+        terminal.type("/bye\r")
+        assert terminal.end() == 0
+        assert "Traceback" not in terminal.shown
+
+    def test_ctrl_d_leaves(self, run: Command, server: RunningServer) -> None:
+        terminal = Terminal("run", "tiny", host=server.host)
+        terminal.wait_for("Send a message")
+        terminal.type("\x04")
+        assert terminal.end() == 0
+
+    def test_progress_stays_on_the_screen(
+        self, run: Command, server: RunningServer, folder: Path
+    ) -> None:
+        write_model(folder / "third.gguf", seed=2)
+        (folder / "Third").write_text("FROM third.gguf")
+        terminal = Terminal("create", "third", "-f", "Third", host=server.host, folder=folder)
+        assert terminal.end() == 0
+        final = terminal.shown[terminal.shown.rindex("gathering model components") :]
+        final = re.sub("\x1b\\[[0-9;]*m", "", final)
+        assert re.search(r"copying file third\.gguf +100% ━+ ", final)
+        assert "\nsuccess" in final
