@@ -7,10 +7,10 @@ import ipaddress
 import logging
 import socket
 import sys
-from collections.abc import Callable
 from typing import Final
 
 import uvicorn
+from uvloop import new_event_loop
 
 from llamaherd.config import Address, Settings
 from llamaherd.errors import LlamaherdError
@@ -103,7 +103,7 @@ def serve(settings: Settings) -> int:
         print(f"Error: {error.message}", file=sys.stderr)
         return 1
     try:
-        with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with listener, asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(run(settings, listener))
     except LlamaherdError as error:
         print(f"Error: {error.message}", file=sys.stderr)
@@ -111,8 +111,3 @@ def serve(settings: Settings) -> int:
     except KeyboardInterrupt:
         pass
     return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    config = uvicorn.Config("", loop="auto")
-    return config.get_loop_factory()
