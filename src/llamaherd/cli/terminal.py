@@ -21,17 +21,23 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
+
+
+def _unbroken() -> Column:
+    """Keeps its line whole where the terminal is narrow, so that the bar gives way."""
+    return Column(no_wrap=True)
+
 
 _DESCRIPTION: Final = TextColumn("{task.description}", markup=False)
 _STATUS: Final[tuple[ProgressColumn, ...]] = (_DESCRIPTION, SpinnerColumn(finished_text=""))
 _TRANSFER: Final[tuple[ProgressColumn, ...]] = (
     _DESCRIPTION,
-    TaskProgressColumn(),
+    TaskProgressColumn(table_column=_unbroken()),
     BarColumn(),
-    DownloadColumn(),
-    TransferSpeedColumn(),
-    TimeRemainingColumn(),
+    DownloadColumn(table_column=_unbroken()),
+    TransferSpeedColumn(table_column=_unbroken()),
+    TimeRemainingColumn(table_column=_unbroken()),
 )
 
 
