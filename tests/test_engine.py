@@ -11,7 +11,7 @@ from llamaherd.llama.binding import LlamaBackend
 from llamaherd.llama.loader import ModelSpec, load
 from llamaherd.runner.protocol import Generate, Sampling
 from tests.support.engine import GREEDY, Desk, Reply
-from tests.support.models import write_model
+from tests.support.models import write_model, write_recurrent_model, write_sliding_window_model
 
 PROMPTS = [
     "Once upon a time",
@@ -144,20 +144,6 @@ def test_masked_tokens_are_not_written(backend: LlamaBackend) -> None:
     assert not used & set(reply.end.tokens)
 
 
-def test_only_whole_characters_leave(backend: LlamaBackend) -> None:
-    """A camel in byte tokens, then half of one."""
-    camel = [backend.vocabulary.tokenize("🐪", add_special=False, parse_special=True)[-4:]][0]
-    spell = [*camel, *camel[:2]]
-    chunks = []
-    desk = Desk(backend)
-    prompt = tokens_of(backend, "The")
-    for token in spell:
-        bias = Sampling(temperature=0, logit_bias={token: 1000.0})
-        chunks.append(desk.ask(Generate(1, prompt, bias, 1)).chunks)
-        prompt.append(token)
-    assert chunks == [["\N{REPLACEMENT CHARACTER}"]] * 6  # one byte alone is no character
-
-
 def test_a_full_context_shifts_and_goes_on(model: Path) -> None:
     backend = backend_of(model, n_ctx=64, n_slots=1)
     reply = ask(backend, PROMPTS[1], num_predict=150)
@@ -209,4 +195,74 @@ def test_a_quantised_model_and_cache(tmp_path: Path) -> None:
     model = write_model(tmp_path / "q8.gguf", ftype="q8_0", n_embd=256)
     backend = backend_of(model, kv_cache_type="q8_0")
     assert ask(backend, PROMPTS[0]).end.eval_count == 24
+    backend.close()
+
+
+# --- models that can't go back to any point ----------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["sliding window", "recurrent"])
+def forgetful(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    if request.param == "recurrent":
+        return write_recurrent_model(folder / "recurrent.gguf")
+    return write_sliding_window_model(folder / "window.gguf", window=16)
+
+
+def conversation(model: Path, n_slots: int) -> list[Reply]:
+    """Three turns, each going on from the reply before, then the first again."""
+    backend = backend_of(model, n_slots=n_slots)
+    desk = Desk(backend, n_slots)
+    replies = []
+    prompt = tokens_of(backend, PROMPTS[1])
+    for turn in range(3):
+        replies.append(desk.ask(Generate(turn, list(prompt), GREEDY, 30)))
+        prompt += [*replies[-1].end.tokens, *tokens_of(backend, PROMPTS[3])[1:]]
+    replies.append(desk.ask(Generate(3, tokens_of(backend, PROMPTS[1]), GREEDY, 30)))
+    backend.close()
+    return replies
+
+
+def test_such_models_go_on_from_whole_sequences(forgetful: Path) -> None:
+    replies = conversation(forgetful, n_slots=2)
+    assert [bool(reply.end.cached_count) for reply in replies[:3]] == [False, True, True]
+    assert replies[3].text == replies[0].text
+
+
+def test_what_they_reuse_gives_the_same_text(forgetful: Path) -> None:
+    backend = backend_of(forgetful, n_slots=2)
+    prompt = tokens_of(backend, PROMPTS[1])
+    for number, reply in enumerate(conversation(forgetful, n_slots=2)[:3]):
+        fresh = Desk(backend).ask(Generate(number, list(prompt), GREEDY, 30))
+        assert reply.text == fresh.text
+        prompt += [*reply.end.tokens, *tokens_of(backend, PROMPTS[3])[1:]]
+    backend.close()
+
+
+def test_their_replies_together_are_those_alone(forgetful: Path) -> None:
+    backend = backend_of(forgetful, n_slots=3)
+    alone = [ask(backend, text).text for text in PROMPTS]
+    desk = Desk(backend, n_slots=3)
+    for number, text in enumerate(PROMPTS):
+        desk.engine.submit(Generate(number, tokens_of(backend, text), GREEDY, 24))
+    desk.finish()
+    assert [desk.replies[number].text for number in range(4)] == alone
+    backend.close()
+
+
+def test_a_window_is_reused_only_where_it_reaches_back_far_enough(forgetful: Path) -> None:
+    backend, fresh = backend_of(forgetful, n_slots=2), backend_of(forgetful, n_slots=2)
+    desk = Desk(backend, 2)
+    long = tokens_of(backend, " ".join(PROMPTS))
+    for kept in range(10, len(long), 3):
+        desk.ask(Generate(1, long, GREEDY, 8))
+        branch = Generate(2, [*long[:kept], *tokens_of(backend, PROMPTS[3])[1:]], GREEDY, 8)
+        assert desk.ask(branch).text == Desk(fresh, 2).ask(branch).text
+    backend.close()
+    fresh.close()
+
+
+def test_their_context_shifts_by_reading_again(forgetful: Path) -> None:
+    backend = backend_of(forgetful, n_ctx=64, n_slots=1)
+    assert ask(backend, PROMPTS[1], num_predict=150).end.eval_count == 150
     backend.close()

@@ -176,6 +176,15 @@ def test_the_tokens_of_a_stop_string_are_not_in_the_reply() -> None:
     assert (reply.end.reason, reply.end.eval_count) == ("stop", 7)
 
 
+def test_a_character_of_several_tokens_leaves_whole() -> None:
+    def model(tokens: tuple[int, ...]) -> int:
+        return "a🐪b🐪".encode()[len(tokens) - 2]
+
+    desk = Desk(FakeBackend(model=model))
+    assert desk.ask(request(1, "x", 6)).chunks == ["a", "🐪", "b"]
+    assert desk.ask(request(2, "x", 8)).chunks[3:] == ["\N{REPLACEMENT CHARACTER}"]
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_on_a_device_text_is_written_while_the_next_step_runs(asynchronous: bool) -> None:
     desk = Desk(FakeBackend(asynchronous=asynchronous))

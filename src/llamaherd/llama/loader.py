@@ -128,9 +128,10 @@ def _load_mode(use_mmap: bool, use_mlock: bool) -> int:
 
 def _make_context(spec: ModelSpec, model: Any, n_ctx: int, log: LoadLog) -> Any:
     params = C.llama_context_default_params()
-    params.n_ctx = n_ctx * spec.n_slots
-    params.n_batch = params.n_ubatch = max(min(spec.n_batch, params.n_ctx), spec.n_slots)
     params.n_seq_max = min(_sequences(spec, model), int(C.llama_max_parallel_sequences()))
+    # llama.cpp aborts when a batch, or the whole context, can't take a token of every sequence.
+    params.n_ctx = max(n_ctx * spec.n_slots, params.n_seq_max)
+    params.n_batch = params.n_ubatch = max(min(spec.n_batch, params.n_ctx), params.n_seq_max)
     params.n_threads = params.n_threads_batch = spec.threads
     params.flash_attn_type = _flash_attention(spec)
     params.type_k = params.type_v = _CACHE_TYPES[spec.kv_cache_type]
