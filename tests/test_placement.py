@@ -17,13 +17,11 @@ from llamaherd.options import resolve_options
 from llamaherd.scheduler.memory import Memory, gibibytes
 from llamaherd.scheduler.placement import (
     ModelShape,
+    Placement,
     Plan,
     cache_bytes,
     compute_bytes,
-    configure,
     free_memory,
-    plan,
-    smallest,
 )
 from tests.support.models import write_model
 
@@ -69,8 +67,7 @@ def place(
     **options: Any,
 ) -> Plan:
     settings = Settings.from_environ(environ or {})
-    wanted = configure(shape, resolve_options(options), settings, machine)
-    return plan("/m.gguf", [], shape, wanted, settings, machine, room)
+    return Placement(shape, resolve_options(options), settings, machine).plan("/m.gguf", [], room)
 
 
 class TestContext:
@@ -164,8 +161,7 @@ class TestAccelerators:
 
     def test_beside_others_a_model_wants_to_be_there_as_a_whole(self) -> None:
         settings = Settings.from_environ({})
-        wanted = configure(LLAMA_1B, resolve_options(), settings, self.ONE)
-        least = smallest(LLAMA_1B, wanted, settings, self.ONE)
+        least = Placement(LLAMA_1B, resolve_options(), settings, self.ONE).smallest()
         assert least.memory.host == 0
         assert least.vram > LLAMA_1B.weights
 
@@ -190,6 +186,13 @@ class TestFlashAttention:
     def test_a_quantised_cache_needs_it(self) -> None:
         load = place(environ={"OLLAMA_KV_CACHE_TYPE": "q8_0"}).load
         assert (load.kv_cache_type, load.flash_attention) == ("q8_0", "on")
+
+    def test_where_memory_is_short_its_smaller_buffers_decide(self) -> None:
+        assert place(num_ctx=131072, room=Memory(16 * GIB)).load.flash_attention == "off"
+        short = Memory(12 * GIB)
+        placed = place(num_ctx=131072, room=short)
+        assert placed.load.flash_attention == "on"
+        assert placed.estimate.memory.fits(short)
 
     def test_without_it_the_cache_is_not_quantised(self) -> None:
         environ = {"OLLAMA_KV_CACHE_TYPE": "q8_0", "OLLAMA_FLASH_ATTENTION": "0"}

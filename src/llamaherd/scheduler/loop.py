@@ -19,9 +19,9 @@ from llamaherd.duration import FOREVER, MICROSECOND, SECOND
 from llamaherd.errors import LlamaherdError, LoadError
 from llamaherd.runner.process import Runner
 from llamaherd.runner.protocol import Load
-from llamaherd.scheduler import events, placement
+from llamaherd.scheduler import events
 from llamaherd.scheduler.memory import Memory
-from llamaherd.scheduler.placement import ModelShape
+from llamaherd.scheduler.placement import ModelShape, Placement, free_memory
 from llamaherd.scheduler.policy import Limits, Phase, Policy
 from llamaherd.scheduler.soundness import RunnerFactory, Soundness, run_selftest
 
@@ -101,7 +101,7 @@ class MonotonicClock:
 @dataclass(slots=True)
 class _Request:
     spec: LoadSpec
-    wanted: placement.Configuration
+    placement: Placement
     arrived: int
     answer: asyncio.Future[_Entry | LlamaherdError]
 
@@ -207,21 +207,22 @@ class Scheduler:
     # --- requests ---------------------------------------------------------------------------
 
     def _request(self, spec: LoadSpec) -> _Request:
-        wanted = placement.configure(spec.shape, spec.options, self._settings, self._machine)
-        return _Request(spec, wanted, self._clock.now(), asyncio.get_running_loop().create_future())
+        placement = Placement(spec.shape, spec.options, self._settings, self._machine)
+        answer = asyncio.get_running_loop().create_future()
+        return _Request(spec, placement, self._clock.now(), answer)
 
     def _arrive(self, number: int, request: _Request, keep_alive: int | None) -> None:
-        spec, wanted = request.spec, request.wanted
-        least = placement.smallest(spec.shape, wanted, self._settings, self._machine)
-        if not any(entry.spec.key == spec.key for entry in self._entries.values()):
+        key, wanted = request.spec.key, request.placement.wanted
+        least = request.placement.smallest()
+        if not any(entry.spec.key == key for entry in self._entries.values()):
             self._measure()
         self._tell(
-            events.RequestArrived(number, spec.key, wanted, least.memory, least.pinned, keep_alive)
+            events.RequestArrived(number, key, wanted, least.memory, least.pinned, keep_alive)
         )
 
     def _measure(self) -> None:
         """Accelerators are asked once, at start; what models take of them is known."""
-        free = placement.free_memory(self._memory_available(), self._machine, self._settings)
+        free = free_memory(self._memory_available(), self._machine, self._settings)
         self._tell(events.MemoryMeasured(free))
 
     # --- events and effects -----------------------------------------------------------------
@@ -270,15 +271,7 @@ class Scheduler:
 
     def _start(self, number: int, request: _Request, room: Memory) -> None:
         spec = request.spec
-        plan = placement.plan(
-            spec.model,
-            spec.adapters,
-            spec.shape,
-            request.wanted,
-            self._settings,
-            self._machine,
-            room,
-        )
+        plan = request.placement.plan(spec.model, spec.adapters, room)
         entry = _Entry(spec, self._clock.now(), asyncio.create_task(self._launch(spec, plan.load)))
         self._entries[number] = entry
         self._lives[number] = asyncio.create_task(self._live(number, entry))

@@ -218,46 +218,111 @@ def configure(
     )
 
 
-def smallest(
-    shape: ModelShape, wanted: Configuration, settings: Settings, machine: Machine
-) -> Estimate:
-    """The least that must be free to load the model beside others.
+class Placement:
+    """One model on one machine, as a request wants it; ``wanted`` is what requests must share."""
 
-    That is one slot unless OLLAMA_NUM_PARALLEL says more, and on accelerators the whole model.
-    """
-    n_slots = 1 if shape.embeds else settings.num_parallel or 1
-    layers = _layers_wanted(shape, wanted)
-    return _estimate(shape, wanted, settings, machine, n_slots, layers)
+    def __init__(
+        self,
+        shape: ModelShape,
+        options: Mapping[str, Any],
+        settings: Settings,
+        machine: Machine,
+    ) -> None:
+        self.wanted = configure(shape, options, settings, machine)
+        self._shape = shape
+        self._settings = settings
+        self._machine = machine
+        self._cache_type = cache_type(shape, settings)
 
+    def smallest(self) -> Estimate:
+        """The least that must be free to load the model beside others.
 
-def plan(
-    model: str,
-    adapters: Sequence[str],
-    shape: ModelShape,
-    wanted: Configuration,
-    settings: Settings,
-    machine: Machine,
-    room: Memory,
-) -> Plan:
-    """How to load ``model`` into ``room``, the memory that nothing else uses or will use."""
-    n_slots = _slots(shape, wanted, settings, room)
-    gpu_layers = _gpu_layers(shape, wanted, settings, machine, n_slots, room.vram)
-    load = Load(
-        model=model,
-        adapters=list(adapters),
-        n_ctx=wanted.n_ctx,
-        n_slots=n_slots,
-        n_batch=wanted.n_batch,
-        threads=wanted.threads,
-        gpu_layers=gpu_layers,
-        main_gpu=wanted.main_gpu,
-        use_mmap=wanted.use_mmap,
-        use_mlock=wanted.use_mlock,
-        numa=wanted.numa,
-        flash_attention=flash_attention(shape, settings, on_gpu=gpu_layers > 0),
-        kv_cache_type=cache_type(shape, settings),
-    )
-    return Plan(load, _estimate(shape, wanted, settings, machine, n_slots, gpu_layers))
+        That is one slot unless OLLAMA_NUM_PARALLEL says more, and on accelerators the whole model.
+        """
+        n_slots = 1 if self._shape.embeds else self._settings.num_parallel or 1
+        return self._estimate(n_slots, self._layers_wanted(), self._settings.flash_attention)
+
+    def plan(self, model: str, adapters: Sequence[str], room: Memory) -> Plan:
+        """How to load ``model`` into ``room``, the memory that nothing else uses or will use."""
+        n_slots = self._slots(room)
+        gpu_layers = self._gpu_layers(n_slots, room.vram)
+        flash = self._flash_attention(n_slots, gpu_layers, room)
+        wanted = self.wanted
+        load = Load(
+            model=model,
+            adapters=list(adapters),
+            n_ctx=wanted.n_ctx,
+            n_slots=n_slots,
+            n_batch=wanted.n_batch,
+            threads=wanted.threads,
+            gpu_layers=gpu_layers,
+            main_gpu=wanted.main_gpu,
+            use_mmap=wanted.use_mmap,
+            use_mlock=wanted.use_mlock,
+            numa=wanted.numa,
+            flash_attention=flash,
+            kv_cache_type=self._cache_type,
+        )
+        return Plan(load, self._estimate(n_slots, gpu_layers, flash != "off"))
+
+    def _slots(self, room: Memory) -> int:
+        if self._shape.embeds:
+            return 1
+        if self._settings.num_parallel:
+            return self._settings.num_parallel
+        free = (room.vram if self.wanted.num_gpu else room.host) - self._shape.weights
+        for n_slots in range(MOST_SLOTS, 1, -1):
+            if self._cache(n_slots) * _CACHE_SHARE <= free:
+                return n_slots
+        return 1
+
+    def _layers_wanted(self) -> int:
+        """The output counts as one more layer; -1 asks for all."""
+        everything = self._shape.layers + 1
+        return everything if self.wanted.num_gpu < 0 else min(self.wanted.num_gpu, everything)
+
+    def _gpu_layers(self, n_slots: int, vram: int) -> int:
+        """Whole layers that the accelerators' memory holds, unless ``num_gpu`` says how many."""
+        if self.wanted.num_gpu >= 0:
+            return self._layers_wanted()
+        for layers in range(self._shape.layers + 1, 0, -1):
+            if self._estimate(n_slots, layers, self._settings.flash_attention).vram <= vram:
+                return layers
+        return 0
+
+    def _flash_attention(
+        self, n_slots: int, gpu_layers: int, room: Memory
+    ) -> Literal["auto", "on", "off"]:
+        """OLLAMA_FLASH_ATTENTION, else as suits the device.
+
+        On a CPU it halves the speed of long contexts, but a quantised V cache needs it, and where
+        memory is short its smaller buffers are worth that.
+        """
+        if self._settings.flash_attention is not None:
+            return "on" if self._settings.flash_attention else "off"
+        if _BLOCKS[self._cache_type][1] > 1:
+            return "on"
+        if gpu_layers:
+            return "auto"
+        fits = self._estimate(n_slots, 0, flash=False).memory.fits(room)
+        return "off" if fits else "on"
+
+    def _cache(self, n_slots: int) -> int:
+        return cache_bytes(self._shape, self.wanted.n_ctx, n_slots, self._cache_type)
+
+    def _estimate(self, n_slots: int, gpu_layers: int, flash: bool | None) -> Estimate:
+        """``flash`` None is not decided yet, and taken for what needs the least."""
+        shape, wanted = self._shape, self.wanted
+        cache = self._cache(n_slots)
+        compute = compute_bytes(
+            shape, wanted.n_ctx, n_slots, wanted.n_batch, flash=flash is not False
+        )
+        vram = 0
+        if gpu_layers:
+            compute += len(self._machine.gpus) * _DRIVER_SHARE
+            vram = compute + (shape.weights + cache) * gpu_layers // (shape.layers + 1)
+        pinned = cache + compute + (0 if wanted.use_mmap else shape.weights)
+        return Estimate(shape.weights, cache, compute, vram, pinned)
 
 
 def cache_type(shape: ModelShape, settings: Settings) -> str:
@@ -271,21 +336,6 @@ def cache_type(shape: ModelShape, settings: Settings) -> str:
     ):
         return "f16"
     return settings.kv_cache_type
-
-
-def flash_attention(
-    shape: ModelShape, settings: Settings, *, on_gpu: bool
-) -> Literal["auto", "on", "off"]:
-    """OLLAMA_FLASH_ATTENTION, else as suits the device.
-
-    On a CPU it halves the speed of long contexts, but a quantised V cache needs it.
-    """
-    quantised = _BLOCKS[cache_type(shape, settings)][1] > 1
-    if settings.flash_attention is not None:
-        return "on" if settings.flash_attention else "off"
-    if quantised:
-        return "on"
-    return "auto" if on_gpu else "off"
 
 
 def cache_bytes(shape: ModelShape, n_ctx: int, n_slots: int, kind: str) -> int:
@@ -305,7 +355,7 @@ def compute_bytes(shape: ModelShape, n_ctx: int, n_slots: int, n_batch: int, *, 
     For each token of the batch the logits, or the attention over the whole cache: one 32-bit value
     for each head and one for the mask, with flash attention only a 16-bit mask; and some vectors
     of the embedding's size. Plus the logits that each slot hands out. Fitted to what llama.cpp
-    reports, within 2 % from 512 to 16,384 tokens of cache for a model of 1B parameters.
+    reports, within 3 % from 512 to 16,384 tokens of cache for a model of 1B parameters.
     """
     cells = _cells(n_ctx, n_slots)
     attention = cells // 2 if flash else cells * (shape.heads + 1)
@@ -315,58 +365,3 @@ def compute_bytes(shape: ModelShape, n_ctx: int, n_slots: int, n_batch: int, *, 
 
 def _cells(n_ctx: int, n_slots: int) -> int:
     return -(-n_ctx * n_slots // _CACHE_STEP) * _CACHE_STEP
-
-
-def _estimate(
-    shape: ModelShape,
-    wanted: Configuration,
-    settings: Settings,
-    machine: Machine,
-    n_slots: int,
-    gpu_layers: int,
-) -> Estimate:
-    flash = flash_attention(shape, settings, on_gpu=gpu_layers > 0) != "off"
-    cache = cache_bytes(shape, wanted.n_ctx, n_slots, cache_type(shape, settings))
-    compute = compute_bytes(shape, wanted.n_ctx, n_slots, wanted.n_batch, flash=flash)
-    vram = 0
-    if gpu_layers:
-        compute += len(machine.gpus) * _DRIVER_SHARE
-        vram = compute + (shape.weights + cache) * gpu_layers // (shape.layers + 1)
-    pinned = cache + compute + (0 if wanted.use_mmap else shape.weights)
-    return Estimate(shape.weights, cache, compute, vram, pinned)
-
-
-def _slots(shape: ModelShape, wanted: Configuration, settings: Settings, room: Memory) -> int:
-    if shape.embeds:
-        return 1
-    if settings.num_parallel:
-        return settings.num_parallel
-    kind = cache_type(shape, settings)
-    free = (room.vram if wanted.num_gpu else room.host) - shape.weights
-    for n_slots in range(MOST_SLOTS, 1, -1):
-        if cache_bytes(shape, wanted.n_ctx, n_slots, kind) * _CACHE_SHARE <= free:
-            return n_slots
-    return 1
-
-
-def _layers_wanted(shape: ModelShape, wanted: Configuration) -> int:
-    """The output counts as one more layer; -1 asks for all."""
-    everything = shape.layers + 1
-    return everything if wanted.num_gpu < 0 else min(wanted.num_gpu, everything)
-
-
-def _gpu_layers(
-    shape: ModelShape,
-    wanted: Configuration,
-    settings: Settings,
-    machine: Machine,
-    n_slots: int,
-    vram: int,
-) -> int:
-    """Whole layers that the accelerators' memory holds, unless ``num_gpu`` says how many."""
-    if wanted.num_gpu >= 0:
-        return _layers_wanted(shape, wanted)
-    for layers in range(shape.layers + 1, 0, -1):
-        if _estimate(shape, wanted, settings, machine, n_slots, layers).vram <= vram:
-            return layers
-    return 0
