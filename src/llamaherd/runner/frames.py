@@ -6,7 +6,7 @@ import os
 import select
 import threading
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from typing import IO
 
 from llamaherd.runner.protocol import (
     HEADER_SIZE,
@@ -17,7 +17,7 @@ from llamaherd.runner.protocol import (
 )
 
 
-def read_frame(stream: BinaryIO) -> bytes | None:
+def read_frame(stream: IO[bytes]) -> bytes | None:
     """The body of the next frame, None at the end of the stream.
 
     Raises ``ProtocolError`` for an end within a frame.

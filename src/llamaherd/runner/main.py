@@ -208,14 +208,19 @@ def take_over_pipes() -> tuple[BinaryIO, int]:
 def end_with_the_server() -> None:
     """Leave the terminal's Ctrl-C to the server, end at once on SIGTERM, and with our parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_wait_for_sigterm, name="sigterm", daemon=True).start()
+    woken, waker = os.pipe()
+    os.set_blocking(waker, False)
+    # Python would run the handler in the main thread only, and not before a long evaluation ends;
+    # the byte is written as soon as the signal comes.
+    signal.set_wakeup_fd(waker)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    threading.Thread(target=_end_when_woken, args=(woken,), name="sigterm", daemon=True).start()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _wait_for_sigterm() -> None:
-    signal.sigwait({signal.SIGTERM})
+def _end_when_woken(descriptor: int) -> None:
+    os.read(descriptor, 1)
     os._exit(0)
 
 
