@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -238,6 +240,47 @@ class TestRun:
         terminal.interrupt()
         assert terminal.end() == 130
         assert "Traceback" not in terminal.shown
+
+
+class TestStreams:
+    """Standard streams as shells may hand them to a program."""
+
+    def shell(self, server: RunningServer, line: str) -> Outcome:
+        done = subprocess.run(
+            ["bash", "-c", line.replace("ollama", f"{sys.executable} -m llamaherd")],
+            env={"PATH": "/usr/bin:/bin", "OLLAMA_HOST": server.host},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def test_closed_streams(self, run: Command, server: RunningServer) -> None:
+        assert self.shell(server, "ollama list >&-") == (0, "", "")
+        assert self.shell(server, "ollama run tiny Once <&-").code == 0
+        assert self.shell(server, "ollama show nosuch 2>&- >&-") == (1, "", "")
+
+    @pytest.mark.parametrize("command", ["list", "run long Once"])
+    def test_a_reader_that_goes_away(
+        self, run: Command, server: RunningServer, command: str
+    ) -> None:
+        outcome = self.shell(server, f"ollama {command} | true; exit ${{PIPESTATUS[0]}}")
+        assert outcome == (141, "", "")
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+    def test_a_full_disk(self, run: Command, server: RunningServer) -> None:
+        outcome = self.shell(server, "ollama list >/dev/full")
+        assert outcome == (1, "", "Error: No space left on device\n")
+
+    def test_a_character_set_without_the_reply_s_characters(
+        self, run: Command, server: RunningServer, folder: Path
+    ) -> None:
+        (folder / "Accent").write_text("FROM tiny\nSYSTEM café 🙂")
+        run("create", "accent", "-f", "Accent")
+        outcome = self.shell(server, "PYTHONIOENCODING=ascii ollama show accent --system")
+        assert outcome == (0, "caf? ?", "")
 
 
 class TestRunning:

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
@@ -21,10 +21,7 @@ BROKEN_PIPE: Final = 141
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; errors go to stderr as ``Error: …``."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # What a model writes need not exist in the terminal's character set.
-            stream.reconfigure(errors="replace")
+    _prepare_streams()
     try:
         return _run(arguments)
     except LlamaherdError as error:
@@ -33,9 +30,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except (BrokenPipeError, ReaderGone):
-        # The interpreter flushes stdout once more at its end, which would print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return BROKEN_PIPE
+    except OSError as error:
+        _drop_output()
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        print(f"Error: {what or error}", file=sys.stderr)
+        return 1
+
+
+def _prepare_streams() -> None:
+    """Make the standard streams fit for any text, and replace those that the caller closed."""
+    sys.stdin = sys.stdin or _nowhere(os.O_RDONLY)
+    sys.stdout = sys.stdout or _nowhere(os.O_WRONLY)
+    sys.stderr = sys.stderr or sys.stdout
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a model writes need not exist in the terminal's character set.
+            stream.reconfigure(errors="replace")
+
+
+def _nowhere(access: int) -> TextIO:
+    return os.fdopen(os.open(os.devnull, access), "r" if access == os.O_RDONLY else "w")
+
+
+def _drop_output() -> None:
+    """Discard what is still to be written; the interpreter would try once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -44,6 +65,5 @@ def _run(arguments: Sequence[str] | None) -> int:
         prog_name=PROGRAM,
         standalone_mode=False,
     )
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    sys.stdout.flush()
     return code if isinstance(code, int) else 0

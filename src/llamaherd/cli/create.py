@@ -58,7 +58,7 @@ def _read(file: str) -> tuple[Modelfile | None, Path]:
     Without a file named, and without one of the usual name, the folder's own weights are meant.
     """
     if file == STDIN:
-        content = b"" if sys.stdin is None else sys.stdin.buffer.read()
+        content = sys.stdin.buffer.read()
         return Modelfile.parse(content), Path.cwd()
     path = Path(file or DEFAULT_FILE).absolute()
     try:

@@ -13,7 +13,6 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import IO, Final, Protocol, Self
 
-from llamaherd.cli.session import is_terminal
 from llamaherd.client import Object
 
 FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -35,7 +34,7 @@ class Progress(Protocol):
 
 def progress() -> AbstractContextManager[Progress]:
     """Progress on stderr, as it suits what stderr is."""
-    if is_terminal(sys.stderr):
+    if sys.stderr.isatty():
         from llamaherd.cli.terminal import TerminalProgress
 
         return TerminalProgress()
@@ -89,7 +88,7 @@ class Spinner:
         self._thread: Thread | None = None
 
     def __enter__(self) -> Self:
-        if is_terminal(sys.stderr):
+        if sys.stderr.isatty():
             self._thread = Thread(target=self._turn, daemon=True)
             self._thread.start()
         return self

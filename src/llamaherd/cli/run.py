@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from llamaherd.cli.display import Spinner, follow, progress
 from llamaherd.cli.parsing import CommandError
 from llamaherd.cli.reply import ReplyWriter, timings
-from llamaherd.cli.session import INTERRUPTED, Session, is_terminal
+from llamaherd.cli.session import INTERRUPTED, Session
 from llamaherd.client import Client, Object, Stream
 from llamaherd.duration import FOREVER, InvalidDuration, format_duration, keep_alive
 from llamaherd.errors import ServerError
@@ -57,18 +57,18 @@ def run(
     request: Object = {"model": model} | _request_options(format, keepalive, think)
     client = session.client
     client.heartbeat()
-    if not is_terminal(sys.stdin):
+    if not sys.stdin.isatty():
         words = [text for text in [_standard_input()] if text] + words
     information = _show_or_pull(client, model, insecure=insecure)
     if not think and "thinking" in (information.get("capabilities") or ()):
         request["think"] = True
     style = ReplyStyle(
         wrap=None if nowordwrap else _terminal_width(),
-        colour=is_terminal(sys.stdout) and not session.settings.no_color,
+        colour=sys.stdout.isatty() and not session.settings.no_color,
         hide_thinking=hidethinking,
         verbose=verbose,
     )
-    if not words and is_terminal(sys.stdin) and is_terminal(sys.stdout):
+    if not words and sys.stdin.isatty() and sys.stdout.isatty():
         from llamaherd.cli.repl import converse
 
         converse(client, request, information.get("messages") or [], style)
@@ -95,7 +95,7 @@ def print_reply(events: Stream, style: ReplyStyle) -> Reply:
                     spinner.stop()
                     _write(output)
         except KeyboardInterrupt:
-            if is_terminal(sys.stdout):
+            if sys.stdout.isatty():
                 _write("\n\n")
             return Reply(text, stopped=True)
         finally:
@@ -156,12 +156,12 @@ def _format(text: str) -> Any:
 
 
 def _standard_input() -> str:
-    return "" if sys.stdin is None else sys.stdin.buffer.read().decode("utf-8", "replace")
+    return sys.stdin.buffer.read().decode("utf-8", "replace")
 
 
 def _terminal_width() -> int | None:
     """Of standard output, if it is a terminal that is wide enough for wrapping."""
-    if not is_terminal(sys.stdout):
+    if not sys.stdout.isatty():
         return None
     width = os.get_terminal_size(sys.stdout.fileno()).columns
     return width if width >= _NARROWEST else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import IO, Final
+from typing import Final
 
 from llamaherd.client import Client
 from llamaherd.config import Settings
@@ -22,8 +22,3 @@ class Session:
     @cached_property
     def client(self) -> Client:
         return Client(self.settings.host)
-
-
-def is_terminal(stream: IO[str] | None) -> bool:
-    """False too for a stream that is closed, as under ``ollama run m <&-``."""
-    return stream is not None and not stream.closed and stream.isatty()
