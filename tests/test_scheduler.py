@@ -340,24 +340,34 @@ class TestUnload:
     async def test_a_model_is_gone_when_it_returns(self) -> None:
         async with staged() as stage:
             runner = await stage.acquire(model(), keep_alive_ns=FOREVER)
-            assert await stage.scheduler.unload("story")
+            assert await stage.scheduler.unload("story", "story")
             assert runner.exit is not None
             assert stage.names() == []
-            assert not await stage.scheduler.unload("story")
+            assert not await stage.scheduler.unload("story", "story")
 
     async def test_requests_in_progress_fail(self) -> None:
         async with staged() as stage, stage.scheduler.acquire(model()) as grant:
             hanging = grant.runner.generate(fake_runner.tokens("hang"))
             await anext(hanging)
-            await stage.scheduler.unload("story")
+            await stage.scheduler.unload("story", "story")
             with pytest.raises(RunnerDied, match="model was unloaded while"):
                 await anext(hanging)
+
+    async def test_the_same_weights_under_another_name_stay(self) -> None:
+        async with staged() as stage:
+            runner = await stage.acquire(model(), keep_alive_ns=FOREVER)
+            assert not await stage.scheduler.unload("story", "tale")
+            async with stage.scheduler.acquire(replace(model(), name="tale")) as grant:
+                assert grant.runner is runner
+                assert not await stage.scheduler.unload("story", "story")
+            assert stage.names() == ["tale"]
+            assert await stage.scheduler.unload("story", "tale")
 
     async def test_a_load_is_given_up(self) -> None:
         async with staged() as stage:
             task = asyncio.create_task(stage.acquire(model(flags="--load-hangs")))
             await step()
-            await stage.scheduler.unload("story")
+            await stage.scheduler.unload("story", "story")
             with pytest.raises(RunnerDied, match="model was unloaded before"):
                 await task
 

@@ -37,7 +37,7 @@ class Generation:
         model = await self._find(request.model)
         _check_generate(model, request)
         if not request.prompt and request.keep_alive == 0:
-            await self._scheduler.unload(model.key)
+            await self._scheduler.unload(model.key, model.name.short)
             yield Done("unload")
             return
         options = model.options(request.options)
@@ -64,7 +64,7 @@ class Generation:
         model = await self._find(request.model)
         _check_chat(model, request)
         if not request.messages and request.keep_alive == 0:
-            await self._scheduler.unload(model.key)
+            await self._scheduler.unload(model.key, model.name.short)
             yield Done("unload")
             return
         options = model.options(request.options)

@@ -187,12 +187,16 @@ class Scheduler:
             if state.phase is Phase.READY
         ]
 
-    async def unload(self, key: str) -> bool:
+    async def unload(self, key: str, name: str) -> bool:
         """Unload a model now and wait until its memory is free; whether it was loaded.
 
-        Requests that use it or wait for it fail.
+        Requests that use it or wait for it fail. Weights that serve a model of another ``name``
+        stay: it is not that one's end.
         """
         numbers = [number for number, entry in self._entries.items() if entry.spec.key == key]
+        users = [*self._requests.values(), *(self._entries[number] for number in numbers)]
+        if any(user.spec.name != name for user in users if user.spec.key == key):
+            return False
         self._tell(events.UnloadAsked(key))
         await self._ended(numbers)
         return bool(numbers)
