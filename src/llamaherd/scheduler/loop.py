@@ -194,8 +194,9 @@ class Scheduler:
         stay: it is not that one's end.
         """
         numbers = [number for number, entry in self._entries.items() if entry.spec.key == key]
-        users = [*self._requests.values(), *(self._entries[number] for number in numbers)]
-        if any(user.spec.name != name for user in users if user.spec.key == key):
+        users = [request.spec for request in self._requests.values()]
+        users += [self._entries[number].spec for number in numbers]
+        if any(user.name != name for user in users if user.key == key):
             return False
         self._tell(events.UnloadAsked(key))
         await self._ended(numbers)
