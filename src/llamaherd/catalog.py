@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
-from llamaherd.errors import InvalidName, ModelNotFound, StoreError, Unsupported
+from llamaherd.errors import InvalidGGUF, InvalidName, ModelNotFound, StoreError, Unsupported
 from llamaherd.gguf import GGUF
 from llamaherd.options import resolve_options
 from llamaherd.prompt.choose import choose_template
@@ -15,6 +17,7 @@ from llamaherd.prompt.special import special_tokens
 from llamaherd.prompt.template import PromptTemplate
 from llamaherd.scheduler.loop import LoadSpec
 from llamaherd.scheduler.placement import ModelShape
+from llamaherd.store.files import store_errors
 from llamaherd.store.library import Library
 from llamaherd.store.model import StoredModel
 from llamaherd.store.names import Name
@@ -95,9 +98,7 @@ class Catalog:
 
     @staticmethod
     def _describe(stored: StoredModel) -> CatalogModel:
-        if stored.model_path is None:
-            raise StoreError(f"{stored.name.short} has no model layer")
-        with GGUF.open(stored.model_path) as gguf:
+        with open_weights(stored) as gguf:
             special = special_tokens(gguf)
             chat_template = gguf.get("tokenizer.chat_template", str, None)
             template = choose_template(stored.template, chat_template, special)
@@ -111,6 +112,22 @@ class Catalog:
                 shape=ModelShape.of(gguf),
                 capabilities=_capabilities(gguf, template),
             )
+
+
+@contextmanager
+def open_weights(stored: StoredModel) -> Iterator[GGUF]:
+    """The model's GGUF file; raises ``StoreError`` where the store has a damaged one or none.
+
+    That isn't ``InvalidGGUF``: who asks for a model is not to blame for the state of its file.
+    """
+    path = stored.model_path
+    if path is None:
+        raise StoreError(f"{stored.name.short} has no model layer")
+    try:
+        with store_errors("read", path), GGUF.open(path) as gguf:
+            yield gguf
+    except InvalidGGUF as error:
+        raise StoreError(f"{stored.name.short} is damaged: {error}") from error
 
 
 def _capabilities(gguf: GGUF, template: PromptTemplate) -> tuple[str, ...]:

@@ -29,10 +29,10 @@ from llamaherd.api.requests import (
     read_delete,
     read_show,
 )
-from llamaherd.catalog import Catalog
+from llamaherd.catalog import Catalog, open_weights
 from llamaherd.create.create import create_model
 from llamaherd.errors import BadRequest, InvalidName, ModelNotFound
-from llamaherd.gguf import GGUF, model_info, tensor_list
+from llamaherd.gguf import model_info, tensor_list
 from llamaherd.server.services import services_of
 from llamaherd.server.streaming import JSON, Lines, Once, json_response, read_body
 from llamaherd.store.blobs import parse_digest
@@ -106,8 +106,7 @@ def describe(catalog: Catalog, wanted: ModelRequest) -> ShownModel:
         stored = replace(stored, system=wanted.system)
     if wanted.options:
         stored = replace(stored, parameters={**stored.parameters, **wanted.options})
-    assert stored.model_path is not None
-    with GGUF.open(stored.model_path) as gguf:
+    with open_weights(stored) as gguf:
         info = model_info(gguf, verbose=wanted.verbose)
         tensors = tensor_list(gguf)
     messages = [WireMessage(m.role, m.content) for m in stored.messages]
