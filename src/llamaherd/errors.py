@@ -14,6 +14,7 @@ The HTTP status and the message live with the exception, never in the routes::
     ├── Overloaded                  503  the queue is full
     ├── ShuttingDown                503  the server is about to end
     ├── OptionError                 500  an option of the wrong kind (Ollama's status)
+    │   └── OptionOutOfRange        400  an option that no model can have
     ├── TemplateError               500  a template that doesn't parse or execute (Ollama's status)
     │   └── TemplateRefusal         400  a template that doesn't take these messages
     ├── ModelfileError              400  with the line
@@ -92,7 +93,13 @@ class ShuttingDown(LlamaherdError):
 
 
 class OptionError(LlamaherdError):
-    """An option of the wrong type or outside its range."""
+    """An option of the wrong type."""
+
+
+class OptionOutOfRange(OptionError):
+    """An option outside its range. Ollama knows no ranges, so the status is the one that fits."""
+
+    status = 400
 
 
 class TemplateError(LlamaherdError):

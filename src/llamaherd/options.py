@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from llamaherd.errors import OptionError
+from llamaherd.errors import OptionError, OptionOutOfRange
 
 Kind = Literal["int", "float32", "bool", "[]string"]
 
@@ -88,7 +88,7 @@ def _number(spec: OptionSpec, value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise OptionError(f'option "{spec.name}" must be of type {kind}')
     if isinstance(value, float) and not math.isfinite(value):
-        raise OptionError(f'option "{spec.name}" must be a finite number')
+        raise OptionOutOfRange(f'option "{spec.name}" must be a finite number')
     number = int(value) if spec.kind == "int" else float(value)
     low, high = spec.low, spec.high
     if (low is not None and number < low) or (high is not None and number > high):
@@ -96,7 +96,7 @@ def _number(spec: OptionSpec, value: Any) -> int | float:
             bounds = f"at least {low:g}" if low is not None and number < low else "smaller"
         else:
             bounds = f"between {low:g} and {high:g}"
-        raise OptionError(f'option "{spec.name}" must be {bounds}, not {value!r}')
+        raise OptionOutOfRange(f'option "{spec.name}" must be {bounds}, not {value!r}')
     return number
 
 
