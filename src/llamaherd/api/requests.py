@@ -168,14 +168,24 @@ def _license(value: Any, path: str) -> list[str]:
 
 
 _DIGESTS: Final = gojson.map_of(gojson.string, "string")
+
+
+def _files(value: Any, path: str) -> dict[str, str]:
+    """Digests by file name. A name is a path inside the model, as Go's ``fs.ValidPath`` has it."""
+    files: dict[str, str] = _DIGESTS(value, path)
+    if any(part in ("", ".", "..") for name in files for part in name.split("/")):
+        raise BadRequest("file path must be relative")
+    return files
+
+
 _CREATE: Final = gojson.object_of(
     {
         "model": gojson.string,
         "name": gojson.string,
         "stream": gojson.boolean,
         "from": gojson.string,
-        "files": _DIGESTS,
-        "adapters": _DIGESTS,
+        "files": _files,
+        "adapters": _files,
         "template": gojson.string,
         "license": _license,
         "system": gojson.string,
