@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -19,6 +20,8 @@ from llamaherd.runner.process import Generation as RunnerGeneration
 from llamaherd.runner.process import Runner
 from llamaherd.runner.protocol import Chunk, Finished, Sampling
 from llamaherd.scheduler.loop import Grant, Scheduler
+
+log = logging.getLogger(__name__)
 
 #: The options that go to the sampler as they are.
 _SAMPLING: Final = tuple(name for name in Sampling.__struct_fields__ if name != "logit_bias")
@@ -211,6 +214,7 @@ def _write(
     options: dict[str, Any],
     request: GenerateRequest | ChatRequest,
 ) -> RunnerGeneration:
+    log.debug("runner %d reads a prompt of %d tokens", grant.runner.pid, len(prompt))
     return grant.runner.generate(
         prompt,
         Sampling(**{name: options[name] for name in _SAMPLING}),
