@@ -130,11 +130,11 @@ class TestLength:
     ) -> None:
         text = generate(server)["response"]
         stop = text[12:15]
-        request = {"options": {**GREEDY, "stop": ["never there", stop]}}
-        reply = generate(server, **request)
+        options = {**GREEDY, "stop": ["never there", stop]}
+        reply = generate(server, options=options)
         assert reply["response"] == text[: text.index(stop)]
         assert reply["done_reason"] == "stop"
-        pieces = server.post("/api/generate", model="tiny", prompt=PROMPT, **request).lines()
+        pieces = server.post("/api/generate", model="tiny", prompt=PROMPT, options=options).lines()
         assert "".join(piece["response"] for piece in pieces) == reply["response"]
 
     def test_a_prompt_that_is_too_long_loses_its_middle(self, server: RunningServer) -> None:
