@@ -181,8 +181,19 @@ def test_files_that_cannot_be_loaded(folder: Path, model: Path) -> None:
             load_model(file)
     with pytest.raises(LoadError, match=r"unable to load adapter .*adapter-text\.gguf"):
         load_model(model, adapters=[broken])
-    with pytest.raises(LoadError, match="unknown type of K/V cache 'q3'"):
-        load_model(model, kv_cache_type="q3")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"kv_cache_type": "q3"}, "unknown type of K/V cache 'q3'"),
+        ({"n_ctx": 0}, "no room for a token: n_ctx 0"),
+        ({"kv_cache_type": "q8_0", "flash_attention": "off"}, "V cache requires flash_attn"),
+    ],
+)
+def test_options_that_cannot_be_met(model: Path, options: dict[str, object], reason: str) -> None:
+    with pytest.raises(LoadError, match=reason):
+        load_model(model, None, **options)
 
 
 def test_what_llama_cpp_says_of_memory() -> None:

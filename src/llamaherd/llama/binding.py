@@ -58,19 +58,22 @@ class LlamaBackend:
         self._c_batch, self._c_arrays = _point_at(self.batch)
         self._candidates = CandidateArray(self.n_vocab)
         self._views: dict[int, Logits] = {}
+        self._aborting = False
         self._abort_flag = _abort_flag(context)
 
     def decode(self) -> None:
         batch = self.batch
         self._c_batch.n_tokens = batch.size
         result = _decode(self._context, self._c_batch)
+        if self._aborting:
+            self._aborting = False
+            self._abort_flag[0] = 0
+            expect_errors(False)
         if result == 0:
             return
         if result == _NO_ROOM:
             raise CacheFull
         if result == _ABORTED:
-            self._abort_flag[0] = 0
-            expect_errors(False)
             raise DecodeAborted
         raise DecodeFailed(f"llama.cpp could not evaluate the batch (llama_decode: {result})")
 
@@ -95,6 +98,7 @@ class LlamaBackend:
 
     def abort(self) -> None:
         expect_errors(True)
+        self._aborting = True
         self._abort_flag[0] = 1
 
     def can_truncate(self, slot: int, length: int) -> bool:

@@ -23,10 +23,14 @@ _WAITING_VARIABLES: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 _SINGLE_THREADED: Final = 8 << 20
 
 
-def set_wait_policy() -> None:
-    """Tell OpenMP how to wait, unless the user did; it reads this once, when it is loaded."""
+def prepare() -> None:
+    """Set what llama.cpp and OpenMP read once they are loaded, unless the user did.
+
+    A runner that crashes shall end at once, not first start a debugger to print its stack.
+    """
     if not any(name in os.environ for name in _WAITING_VARIABLES):
         os.environ["GOMP_SPINCOUNT"] = _SPIN_COUNT
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
 
 def choose_threads(requested: int, model: Path) -> int:

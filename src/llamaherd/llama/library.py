@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
-logger = logging.getLogger("llama.cpp")
+logger = logging.getLogger("llamaherd.llama.cpp")
 
 _PACKAGE: Final = "llama_cpp"
 

@@ -79,6 +79,8 @@ def load(spec: ModelSpec, progress: Progress) -> LoadedModel:
     """
     if spec.kv_cache_type not in _CACHE_TYPES:
         raise LoadError(f"unknown type of K/V cache {spec.kv_cache_type!r}")
+    if spec.n_ctx < 1 or spec.n_slots < 1:
+        raise LoadError(f"no room for a token: n_ctx {spec.n_ctx}, n_slots {spec.n_slots}")
     with LoadLog() as log:
         initialise(numa=spec.numa)
         model = _load_model(spec, progress, log)

@@ -8,6 +8,7 @@ for SIGTERM for the same reason.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import logging
 import os
 import queue
@@ -17,10 +18,11 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
 
+from llamaherd.config import Settings
 from llamaherd.engine.engine import Engine
 from llamaherd.errors import LoadError, PromptError
 from llamaherd.llama.backend import InvalidText, InvalidToken
-from llamaherd.llama.environment import choose_threads, set_wait_policy
+from llamaherd.llama.environment import choose_threads, prepare
 from llamaherd.observe import configure_logging
 from llamaherd.runner.frames import FrameWriter, read_frame
 from llamaherd.runner.protocol import (
@@ -67,6 +69,7 @@ class Runner:
 
     def run(self) -> NoReturn:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
+        load_library()
         first = self._inbox.get()
         if not isinstance(first, Load):
             raise ProtocolError(f"the first message is {type(first).__name__}, not Load")
@@ -79,8 +82,6 @@ class Runner:
     # --- main thread ------------------------------------------------------------------------
 
     def _load(self, request: Load) -> LoadedModel:
-        # llama.cpp reads the environment when it is loaded, which the import does.
-        set_wait_policy()
         from llamaherd.llama.loader import ModelSpec, load
 
         path = Path(request.model)
@@ -193,6 +194,15 @@ def _ready(request: Load, model: LoadedModel) -> Ready:
     )
 
 
+def load_library() -> None:
+    """Load llama.cpp, which reads its part of the environment then.
+
+    A spare runner does this long before it is told its model.
+    """
+    prepare()
+    importlib.import_module("llamaherd.llama.loader")
+
+
 def take_over_pipes() -> tuple[BinaryIO, int]:
     """The frames' input and output; what else reads standard input finds nothing, and what is
     printed goes to standard error, where it can't corrupt a frame."""
@@ -227,8 +237,13 @@ def _end_when_woken(descriptor: int) -> None:
 def main() -> NoReturn:
     source, target = take_over_pipes()
     end_with_the_server()
-    configure_logging(debug="--debug" in sys.argv[1:])
-    Runner(source, FrameWriter(target, lost=lambda: os._exit(0))).run()
+    configure_logging(Settings.from_environ().debug)
+    try:
+        Runner(source, FrameWriter(target, lost=lambda: os._exit(0))).run()
+    except BaseException:
+        # Leaving by the interpreter's door could wait for the reader, who waits for the server.
+        logger.exception("the runner failed")
+        os._exit(1)
 
 
 if __name__ == "__main__":
