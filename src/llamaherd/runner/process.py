@@ -148,14 +148,14 @@ class Runner:
     whether any ``Generate`` came to its end, which proves that the engine's build can decode.
     """
 
+    load: Load
     info: Ready
 
-    def __init__(self, load: Load) -> None:
-        self.load = load
+    def __init__(self) -> None:
         self.exit: Exit | None = None
         self.served = False
         self._child = Child(self._receive, self._ended)
-        self._loading: Inbox | None = Inbox()
+        self._loading: Inbox | None = None
         self._inboxes: dict[int, Inbox] = {}
         self._next_request = 0
         self._gone = asyncio.Event()
@@ -170,25 +170,53 @@ class Runner:
         command: Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Runner:
-        """Start a process and have it load ``load``.
-
-        Raises ``LoadError`` when it can't load or dies, ``LoadTimeout`` when nothing is heard of
-        it for ``load_timeout_ns``. Cancelling ends the process. ``env`` None is our own.
-        """
-        runner = cls(load)
+        """``spawn`` a process and have it load ``load``; raises what ``load_model`` raises."""
         try:
-            runner._child.spawn(command or COMMAND, env)
+            runner = await cls.spawn(command, env)
         except OSError as error:
-            raise runner._load_error(f"can't start its runner: {error}") from error
+            raise LoadError(
+                f"error loading model {load.model}: can't start its runner: {error}"
+            ) from error
+        await runner.load_model(load, load_timeout_ns=load_timeout_ns)
+        return runner
+
+    @classmethod
+    async def spawn(
+        cls, command: Sequence[str] | None = None, env: Mapping[str, str] | None = None
+    ) -> Runner:
+        """Start a process that waits for its model. ``env`` None is our own environment.
+
+        Raises ``OSError``. Cancelling ends the process.
+        """
+        runner = cls()
+        runner._child.spawn(command or COMMAND, env)
         try:
             await runner._child.connect()
-            runner._child.send(load)
-            runner.info = await runner._until_ready(load_timeout_ns)
         except BaseException:
-            runner._child.kill()
-            await runner.wait_exit()
+            await runner._kill()
             raise
         return runner
+
+    async def load_model(self, load: Load, *, load_timeout_ns: int = FOREVER) -> None:
+        """Have the process load ``load``, the only model that it ever will.
+
+        Raises ``LoadError`` when it can't load or dies, ``LoadTimeout`` when nothing is heard of
+        it for ``load_timeout_ns``; the process is gone then. Cancelling ends it too.
+        """
+        self.load = load
+        self._loading = Inbox()
+        try:
+            if self.exit is not None:
+                raise self._load_error(f"its runner has ended: {self.exit}", self.exit.signal)
+            self._child.send(load)
+            self.info = await self._until_ready(load_timeout_ns)
+        except BaseException:
+            await self._kill()
+            raise
+
+    async def _kill(self) -> None:
+        self._child.kill()
+        await self.wait_exit()
 
     @property
     def pid(self) -> int:
@@ -334,7 +362,7 @@ class Runner:
     def _receive(self, message: RunnerMessage) -> None:
         if isinstance(message, (Loading, Ready, LoadFailed)):
             if self._loading is None:
-                raise ProtocolError(f"{type(message).__name__} after loading")
+                raise ProtocolError(f"{type(message).__name__} without loading")
             self._loading.put(message)
             return
         if not 0 < message.id <= self._next_request:

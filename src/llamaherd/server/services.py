@@ -13,6 +13,7 @@ from llamaherd import hardware
 from llamaherd.catalog import Catalog
 from llamaherd.config import Settings
 from llamaherd.generation import Generation
+from llamaherd.runner.spare import SpareRunner
 from llamaherd.scheduler.loop import Scheduler
 from llamaherd.store.library import Library
 
@@ -26,6 +27,7 @@ class Services:
     catalog: Catalog
     scheduler: Scheduler
     generation: Generation
+    spare: SpareRunner
 
     @classmethod
     async def start(cls, settings: Settings) -> Services:
@@ -36,12 +38,17 @@ class Services:
             removed = await asyncio.to_thread(library.prune)
             log.info("total unused blobs removed: %d", removed)
         catalog = Catalog(library)
-        scheduler = Scheduler(settings, await asyncio.to_thread(hardware.detect))
-        return cls(settings, library, catalog, scheduler, Generation(catalog, scheduler))
+        spare = SpareRunner()
+        spare.prepare()
+        machine = await asyncio.to_thread(hardware.detect)
+        scheduler = Scheduler(settings, machine, runner_factory=spare.start)
+        generation = Generation(catalog, scheduler)
+        return cls(settings, library, catalog, scheduler, generation, spare)
 
     async def close(self) -> None:
         """End all runners; requests that still run fail. Closing twice does nothing more."""
         await self.scheduler.close()
+        await self.spare.close()
 
 
 def services_of(request: Request) -> Services:
