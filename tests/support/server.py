@@ -56,8 +56,8 @@ class RunningServer:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """``body`` as it is if it is text or bytes, else as JSON."""
-        if body is not None and not isinstance(body, (str, bytes)):
+        """``body`` a dict as JSON, anything else as it is."""
+        if isinstance(body, dict):
             body = json.dumps(body)
         connection = http.client.HTTPConnection(self.host, timeout=120)
         try:
