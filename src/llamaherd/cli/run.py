@@ -168,12 +168,19 @@ def _terminal_width() -> int | None:
 
 
 def _show_or_pull(client: Client, model: str, *, insecure: bool) -> Object:
-    """What the server knows of the model, which it fetches first if it doesn't have it."""
+    """What the server knows of the model, which it fetches first if it doesn't have it.
+
+    A server without ``/api/pull`` has no JSON to say so; then the model is simply not there.
+    """
     try:
         return client.show(model)
     except ServerError as error:
         if error.status != 404:
             raise
-    with progress() as shown:
-        follow(client.pull(model, insecure=insecure), shown)
+        missing = error
+    try:
+        with progress() as shown:
+            follow(client.pull(model, insecure=insecure), shown)
+    except ServerError as error:
+        raise missing if error.message == "404 page not found" else error from None
     return client.show(model)
