@@ -280,10 +280,15 @@ def test_a_shift_leaves_running_requests_that_share_the_prompt_alone() -> None:
     assert desk.replies[1].end.eval_count == 40
 
 
-def test_what_a_shift_moved_is_not_reused() -> None:
+@pytest.mark.parametrize("aborted", [False, True])
+def test_what_a_shift_moved_is_not_reused(aborted: bool) -> None:
     backend = FakeBackend(n_ctx=24)
     desk = Desk(backend)
-    end = desk.ask(request(1, "a prompt", num_predict=60, num_keep=8)).end
+    desk.engine.submit(request(1, "a prompt", num_predict=60, num_keep=8))
+    for _ in range(40):
+        desk.engine.step()
+    backend.failures = [DecodeAborted] * aborted
+    end = desk.finish()[1].end
     tail = [*encode("a prompt"), *end.tokens[-10:]]
     again = desk.ask(Generate(2, tail, GREEDY, 1)).end
     assert again.cached_count <= 9

@@ -138,8 +138,13 @@ class Engine:
                 planned.append(_Planned(sequence, 1, row))
             else:
                 reading.append(sequence)
-        self._reading = frozenset(sequence.id for sequence in reading) if reading else _NOBODY
-        budget = self._pacer.budget(writing=len(planned)) if reading else 0
+        self._reading = self._plan_reading(reading) if reading else _NOBODY
+
+    def _plan_reading(self, reading: list[Sequence]) -> frozenset[int]:
+        """Fill the batch with prompts, the oldest first; the requests whose turn it is."""
+        batch, planned = self._backend.batch, self._planned
+        writing = len(planned)
+        budget = self._pacer.budget(writing=writing)
         for sequence in reading:
             if budget <= 0:
                 break
@@ -149,6 +154,7 @@ class Engine:
             row = batch.extend(chunk, slot.evaluated, slot.number, want_last=is_last)
             planned.append(_Planned(sequence, len(chunk), row))
             budget -= len(chunk)
+        return frozenset(plan.sequence.id for plan in planned[writing:])
 
     def _shift(self, sequence: Sequence) -> None:
         """Make room in a full context: half of what may go goes, the oldest first."""

@@ -49,10 +49,11 @@ class Slot:
         return min(self.evaluated, self._undisturbed)
 
     def hold(self, length: int) -> None:
-        """The memory now has the first ``length`` tokens, undisturbed."""
+        """The memory now has the first ``length`` tokens."""
         self.evaluated = length
         self.shared = min(self.shared, length)
-        self._undisturbed = sys.maxsize
+        if length <= self._undisturbed:
+            self._undisturbed = sys.maxsize
 
     def moved(self, keep: int, discard: int) -> None:
         """The memory now has the evaluated tokens without ``discard`` after the first ``keep``."""

@@ -33,9 +33,6 @@ _UNQUANTISED: Final = ("f32", "f16", "bf16")
 #: Finished sequences that may stay in the memory as prefixes for later requests, beside the slots.
 SPARE_SEQUENCES: Final = 4
 
-#: Layers to put on accelerators when all are meant; llama.cpp stops at what the model has.
-_ALL_LAYERS: Final = 1 << 20
-
 #: Functions that pass an error on write their names before it.
 _WHERE: Final = re.compile(r"^(?:\w+: |error loading model: )+")
 
@@ -111,7 +108,7 @@ def _load_model(spec: ModelSpec, progress: Progress, log: LoadLog) -> Any:
 
     callback = C.llama_progress_callback(report)
     params = C.llama_model_default_params()
-    params.n_gpu_layers = spec.gpu_layers if spec.gpu_layers >= 0 else _ALL_LAYERS
+    params.n_gpu_layers = spec.gpu_layers
     params.main_gpu = spec.main_gpu
     params.load_mode = _load_mode(spec.use_mmap, spec.use_mlock)
     params.use_extra_bufts = spec.extra_buffers
