@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("events", "gguf", "hardware"),
     ("api",),
     ("prompt", "llama", "engine", "runner.protocol", "store", "create.modelfile"),
-    ("runner.main", "runner.frames", "runner.child", "runner.process", "create", "registry"),
+    ("runner.main", "runner.frames", "runner.child", "runner.process", "runner.spare", "create", "registry"),
     ("scheduler",),
     ("catalog", "generation"),
     ("client", "server"),

@@ -217,6 +217,14 @@ sched_reserve:  CUDA_Host compute buffer size =     3.00 MiB
     )
 
 
+def test_repacked_weights_are_counted_once() -> None:
+    log = """
+load_tensors:   CPU_Mapped model buffer size =   100.00 MiB
+load_tensors:   CPU_REPACK model buffer size =    80.00 MiB
+"""
+    assert memory_use(log.splitlines()).model == 100 * 2**20
+
+
 # --- vocabulary -----------------------------------------------------------------------------
 
 

@@ -11,9 +11,9 @@ from llamaherd.hardware import detect, linux_hardware
 #: How long an OpenMP thread spins at a barrier before it sleeps, in turns of libgomp's loop.
 #:
 #: libgomp's own choice spins for milliseconds; when another process wants a core, every barrier
-#: then waits for a thread that isn't running. On two cores a 130M model in Q8_0 wrote 184 tokens/s
-#: alone and 10 beside a busy process; with 1,000 turns, about 30 µs, 209 and 55; never spinning,
-#: 116 and 100.
+#: then waits for a thread that isn't running. On two cores a 130M model in Q8_0 wrote 77 to 184
+#: tokens/s alone and as few as 4 beside a busy process; with 1,000 turns, about 30 µs, 209 and 55;
+#: never spinning, 116 and 100.
 _SPIN_COUNT: Final = "1000"
 
 #: What a user may have set to decide otherwise.

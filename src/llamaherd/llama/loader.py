@@ -131,6 +131,9 @@ def _make_context(spec: ModelSpec, model: Any, n_ctx: int, log: LoadLog) -> Any:
     # llama.cpp aborts when a batch, or the whole context, can't take a token of every sequence.
     params.n_ctx = max(n_ctx * spec.n_slots, params.n_seq_max)
     params.n_batch = params.n_ubatch = max(min(spec.n_batch, params.n_ctx), params.n_seq_max)
+    # Room for logits is set aside for so many rows of a batch. The engine wants one for each reply;
+    # llama.cpp aborts below the number of sequences.
+    params.n_outputs_max = params.n_seq_max
     params.n_threads = params.n_threads_batch = spec.threads
     params.flash_attn_type = _flash_attention(spec)
     params.type_k = params.type_v = _CACHE_TYPES[spec.kv_cache_type]

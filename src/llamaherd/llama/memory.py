@@ -15,6 +15,10 @@ _BUFFER: Final = re.compile(
     r"(?P<device>\S+) +(?P<kind>model|KV|RS|compute|output) buffer size = +(?P<size>[\d.]+) MiB"
 )
 
+#: Weights in a layout of the processor's liking: copies, so that the mapped file's pages that they
+#: were made from are read once and never needed again.
+_COPIES: Final = re.compile(r".*REPACK$|AMX")
+
 #: Buffers in main memory: the CPU's own, repacked for it, or pinned for transfers.
 _HOST: Final = re.compile(r"CPU|.*_Host$|BLAS|AMX")
 
@@ -46,8 +50,15 @@ def memory_use(log: Iterable[str]) -> MemoryUse:
     def total(*kinds: str) -> int:
         return sum(size for (_, kind), size in sizes.items() if kind in kinds)
 
+    def weights(pattern: str | re.Pattern[str]) -> int:
+        return sum(
+            size
+            for (device, kind), size in sizes.items()
+            if kind == "model" and re.match(pattern, device)
+        )
+
     return MemoryUse(
-        model=total("model"),
+        model=total("model") - min(weights(r".*_Mapped$"), weights(_COPIES)),
         cache=total("KV", "RS"),
         compute=total("compute", "output"),
         vram=sum(size for (device, _), size in sizes.items() if not _HOST.match(device)),

@@ -28,6 +28,9 @@ _CACHE_SHARE: Final = 4
 #: What a driver takes of an accelerator for itself, in bytes.
 _DRIVER_SHARE: Final = 512 << 20
 
+#: Sequences that a runner has beside its slots, for cached prefixes (``llama.loader``).
+_SPARE_SEQUENCES: Final = 4
+
 #: llama.cpp rounds the cache up to this many tokens.
 _CACHE_STEP: Final = 256
 
@@ -352,15 +355,17 @@ def cache_bytes(shape: ModelShape, n_ctx: int, n_slots: int, kind: str) -> int:
 def compute_bytes(shape: ModelShape, n_ctx: int, n_slots: int, n_batch: int, *, flash: bool) -> int:
     """The buffers of llama.cpp for one batch.
 
-    For each token of the batch the logits, or the attention over the whole cache: one 32-bit value
-    for each head and one for the mask, with flash attention only a 16-bit mask; and some vectors
-    of the embedding's size. Plus the logits that each slot hands out. Fitted to what llama.cpp
-    reports, within 3 % from 512 to 16,384 tokens of cache for a model of 1B parameters.
+    For each token of the batch the feed-forward layer, some vectors of the embedding's size beside
+    the attention's mask, or the attention over the whole cache: a 32-bit value for each head and
+    one for the mask. With flash attention there is only a 16-bit mask. Plus the logits, computed
+    and handed out, of each sequence. Fitted to what llama.cpp reports for a model of 1B parameters
+    with 512 to 16,384 tokens of cache.
     """
     cells = _cells(n_ctx, n_slots)
-    attention = cells // 2 if flash else cells * (shape.heads + 1)
-    widest = max(shape.vocabulary + shape.embedding, attention + 6 * shape.embedding)
-    return 4 * (n_batch * widest + n_slots * shape.vocabulary)
+    attention = 0 if flash else cells * (shape.heads + 1) + 6 * shape.embedding
+    feed_forward = cells // 2 + 15 * shape.embedding
+    logits = 2 * (n_slots + _SPARE_SEQUENCES) * shape.vocabulary
+    return 4 * (n_batch * max(attention, feed_forward) + logits)
 
 
 def _cells(n_ctx: int, n_slots: int) -> int:
