@@ -109,6 +109,7 @@ class Generation:
     def _acquire(
         self, model: CatalogModel, options: dict[str, Any], keep_alive: int | None
     ) -> AbstractAsyncContextManager[Grant]:
+        log.debug("a request waits for %s", model.name.short)
         return self._scheduler.acquire(model.load_spec(options), keep_alive)
 
 
