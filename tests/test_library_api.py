@@ -312,11 +312,17 @@ class TestDamagedStores:
         assert writes(server, "broken")
         assert server.request("DELETE", "/api/delete", {"model": "broken"}).status == 200
 
-    @pytest.mark.parametrize("used", [False, True], ids=["new", "known"])
     @pytest.mark.parametrize(
-        "content",
-        [None, b"", b"GGUF\x03\0\0\0", os.urandom(4096)],
-        ids=["missing", "empty", "cut", "noise"],
+        ("content", "used"),
+        [
+            (None, False),
+            (b"", False),
+            (b"GGUF\x03\0\0\0", False),
+            (os.urandom(4096), False),
+            (None, True),
+            (os.urandom(4096), True),
+        ],
+        ids=["missing", "empty", "cut", "noise", "missing-after-use", "noise-after-use"],
     )
     def test_a_model_without_sound_weights_is_an_error_that_names_the_file(
         self, content: bytes | None, used: bool, server: RunningServer, weights: Path
