@@ -164,6 +164,34 @@ class TestRunnersThatDie:
                 assert b"model runner has unexpectedly stopped" in answer.read()
 
 
+class TestModelsThatAreNotSound:
+    """Files that are GGUF but describe no model that llama.cpp can run."""
+
+    @pytest.mark.parametrize(
+        ("metadata", "error"),
+        [
+            ({"llama.block_count": 3}, "tensor 'blk.2.attn_norm.weight' not found"),
+            ({"tokenizer.ggml.model": "nonsense"}, "unknown tokenizer: 'nonsense'"),
+            ({"llama.expert_count": 8}, "killed by SIGABRT"),
+            ({"llama.attention.layer_norm_rms_epsilon": float("nan")}, "killed by SIGABRT"),
+            ({"llama.vocab_size": 2**31 - 1}, "model requires more system memory"),
+            ({"llama.context_length": "long"}, "is of type string, expected int"),
+            ({"tokenizer.chat_template": "{% for"}, "chat template of the model: line 1"),
+        ],
+        ids=str,
+    )
+    def test_they_are_reported_and_harm_nobody(
+        self, metadata: dict[str, Any], error: str, server: RunningServer, tmp_path: Path
+    ) -> None:
+        text = written(server, "other")
+        server.add("unsound", write_model(tmp_path / "unsound.gguf", metadata=metadata))
+        for path in ("/api/generate", "/api/chat"):
+            answer = server.post(path, **asking("unsound"))
+            assert answer.status == 500
+            assert error in answer.json()["error"]
+        assert written(server, "other") == text
+
+
 class TestServersThatEnd:
     """While one request is written and the prompt of another is read."""
 
