@@ -37,6 +37,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "jinja2": ("prompt",),
     "numpy": ("llama", "engine", "create"),
     "http": ("client", "server"),
+    "httpx2": ("registry",),
+    "cryptography": ("registry",),
 }
 
 #: Modules that must stay free of asyncio: pure logic, or the engine's own thread.

@@ -7,6 +7,7 @@ The HTTP status and the message live with the exception, never in the routes::
     │   ├── InvalidName             400  a model name that can't be one
     │   ├── InvalidDigest           400  not sha256:<64 hex digits>
     │   ├── Unsupported             400  the model lacks a capability
+    │   ├── FormatError             400  a form of the reply that can't be kept
     │   └── PromptError             400  this text can't go to this model
     ├── Forbidden                   403  Host or Origin not allowed
     ├── NotFound                    404
@@ -23,6 +24,9 @@ The HTTP status and the message live with the exception, never in the routes::
     ├── LoadError                   500  a runner could not load its model
     │   └── LoadTimeout             500
     ├── RunnerDied                  500  a runner went away under its requests
+    ├── RegistryError               500  a registry refused, or answered what can't be right
+    │   ├── NotInRegistry           500  it has no such model or blob (Ollama's status)
+    │   └── RegistryUnavailable     500  no answer or a broken one; trying again may help
     ├── ConfigError                 500  an environment variable that makes no sense
     ├── ServerUnreachable           502  our own client finds no server
     └── ServerError                 what a server answered to our own client, with its status
@@ -57,6 +61,10 @@ class InvalidDigest(BadRequest):
 
 class Unsupported(BadRequest):
     """The model lacks a capability that the request needs."""
+
+
+class FormatError(BadRequest):
+    """What ``format`` asks for is no form, or one that can't be guaranteed."""
 
 
 class PromptError(BadRequest):
@@ -140,6 +148,19 @@ class LoadTimeout(LoadError):
 
 class RunnerDied(LlamaherdError):
     """A runner process ended while it still had requests."""
+
+
+class RegistryError(LlamaherdError):
+    """A registry refused a request, or its answer can't be accepted."""
+
+
+class NotInRegistry(RegistryError):
+    def __init__(self, message: str = "file does not exist") -> None:
+        super().__init__(message)
+
+
+class RegistryUnavailable(RegistryError):
+    """A registry can't be reached or breaks off; the same request may succeed later."""
 
 
 class ConfigError(LlamaherdError):

@@ -64,6 +64,14 @@ class CopyRequest(Struct):
     destination: str = ""
 
 
+class TransferRequest(Struct):
+    """``POST /api/pull`` and ``/api/push``; ``insecure`` allows plain HTTP."""
+
+    model: str = ""
+    insecure: bool = False
+    stream: bool = True
+
+
 class CreateRequest(Struct):
     """``POST /api/create``; None where a field was not given."""
 
@@ -159,6 +167,16 @@ _COPY: Final = gojson.object_of(
 )
 
 
+_TRANSFER: Final = {
+    "model": gojson.string,
+    "name": gojson.string,
+    "insecure": gojson.boolean,
+    "stream": gojson.boolean,
+}
+_PULL: Final = gojson.object_of(_TRANSFER, "api.PullRequest")
+_PUSH: Final = gojson.object_of(_TRANSFER, "api.PushRequest")
+
+
 def _license(value: Any, path: str) -> list[str]:
     if isinstance(value, str):
         return [value]
@@ -248,6 +266,14 @@ def read_delete(body: bytes) -> ModelRequest:
 
 def read_copy(body: bytes) -> CopyRequest:
     return CopyRequest(**_COPY(gojson.parse_body(body), ""))
+
+
+def read_pull(body: bytes) -> TransferRequest:
+    return TransferRequest(**_with_older_name(_PULL(gojson.parse_body(body), "")))
+
+
+def read_push(body: bytes) -> TransferRequest:
+    return TransferRequest(**_with_older_name(_PUSH(gojson.parse_body(body), "")))
 
 
 def read_create(body: bytes) -> CreateRequest:
