@@ -14,8 +14,10 @@ from llamaherd.api.requests import ChatRequest, GenerateRequest
 from llamaherd.catalog import Catalog, CatalogModel
 from llamaherd.errors import BadRequest, Unsupported
 from llamaherd.events import Done, Event, Stats, Text
+from llamaherd.messages import Tool
 from llamaherd.prompt.builder import Building, Prompt, chat_prompt, generate_prompt
-from llamaherd.prompt.template import GoTemplate, PromptTemplate
+from llamaherd.prompt.replies import ReplyParser, reply_parser
+from llamaherd.prompt.template import GoTemplate, PromptTemplate, Think
 from llamaherd.runner.process import Generation as RunnerGeneration
 from llamaherd.runner.process import Runner
 from llamaherd.runner.protocol import Chunk, Finished, Sampling
@@ -48,15 +50,18 @@ class Generation:
             if not request.prompt:
                 yield Done("load")
                 return
-            _, tokens = await _build(_generate_building(model, request, None), grant.runner)
+            prompt, tokens = await _build(_generate_building(model, request, None), grant.runner)
+            template = _template(model, request) or model.template
+            parser = await _parser(template, prompt, (), request.think)
             start = await grant.runner.tokenize("")
             conversation = [*request.context, *tokens[len(start) :]]
             async with aclosing(
                 _write(grant, [*start, *conversation], options, request)
             ) as messages:
                 async for message in messages:
+                    for event in _read(message, parser):
+                        yield event
                     if isinstance(message, Chunk):
-                        yield Text(message.text)
                         continue
                     context = [] if request.raw else [*conversation, *message.tokens]
                     yield _done(message, grant, started, context)
@@ -76,12 +81,13 @@ class Generation:
                 yield Done("load")
                 return
             building = _chat_building(model, request, _limit(request, grant))
-            _, tokens = await _build(building, grant.runner)
+            prompt, tokens = await _build(building, grant.runner)
+            parser = await _parser(model.template, prompt, request.tools, request.think)
             async with aclosing(_write(grant, tokens, options, request)) as messages:
                 async for message in messages:
-                    if isinstance(message, Chunk):
-                        yield Text(message.text)
-                    else:
+                    for event in _read(message, parser):
+                        yield event
+                    if isinstance(message, Finished):
                         yield _done(message, grant, started, [])
 
     async def render_generate(self, request: GenerateRequest) -> DebugInfo:
@@ -151,16 +157,18 @@ def _check_format(wanted: Any) -> None:
         raise Unsupported("format: structured output is not supported by this version")
 
 
+def _template(model: CatalogModel, request: GenerateRequest) -> PromptTemplate | None:
+    """The request's template or the model's; None where the prompt is taken as it is."""
+    if request.raw:
+        return None
+    return GoTemplate(request.template) if request.template else model.template
+
+
 def _generate_building(
     model: CatalogModel, request: GenerateRequest, limit: int | None
 ) -> Building:
-    template: PromptTemplate | None = model.template
-    if request.raw:
-        template = None
-    elif request.template:
-        template = GoTemplate(request.template)
     return generate_prompt(
-        template,
+        _template(model, request),
         request.prompt,
         limit=limit,
         system=request.system or model.stored.system or "",
@@ -225,6 +233,25 @@ def _write(
         truncate=request.truncate,
         shift=request.shift,
     )
+
+
+async def _parser(
+    template: PromptTemplate, prompt: Prompt, tools: Sequence[Tool], think: Think
+) -> ReplyParser | None:
+    """What parses the reply, if it is anything but text.
+
+    The template is probed for the forms that it knows, so that happens in a thread too.
+    """
+    if not tools and not think:
+        return None
+    return await asyncio.to_thread(reply_parser, template, prompt.text, tools=tools, think=think)
+
+
+def _read(message: Chunk | Finished, parser: ReplyParser | None) -> Sequence[Event]:
+    """What a message of the runner tells of the reply."""
+    if isinstance(message, Chunk):
+        return parser.feed(message.text) if parser else (Text(message.text),)
+    return parser.finish() if parser else ()
 
 
 def _done(finished: Finished, grant: Grant, started: int, context: list[int]) -> Done:

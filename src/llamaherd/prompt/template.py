@@ -63,6 +63,8 @@ class PromptTemplate(Protocol):
     @property
     def capabilities(self) -> frozenset[Capability]: ...
 
+    def __hash__(self) -> int: ...
+
     def render(self, values: Values) -> str:
         """The prompt.
 
@@ -114,7 +116,7 @@ class GoTemplate:
         names = {name.lower() for name in go_parse.identifiers(tree)}
         if not names & {"messages", "response"}:
             tree = go_parse.parse(text + _RESPONSE)
-        self._tree = tree
+        self.tree = tree
         self._opening = go_parse.cut_after_field(tree, "Response")
         self._takes_messages = "messages" in names
         self.capabilities = frozenset(
@@ -125,11 +127,11 @@ class GoTemplate:
         thinking = _thinking(values.think)
         if values.suffix:
             fill = {"Prompt": values.prompt, "Suffix": values.suffix, "Response": ""}
-            return go_exec.execute(self._tree, fill | thinking)
+            return go_exec.execute(self.tree, fill | thinking)
         if self._takes_messages:
-            return go_exec.execute(self._tree, _conversation(values) | thinking)
+            return go_exec.execute(self.tree, _conversation(values) | thinking)
         *finished, last = _turns(values.messages)
-        texts = [go_exec.execute(self._tree, turn | thinking) for turn in finished]
+        texts = [go_exec.execute(self.tree, turn | thinking) for turn in finished]
         texts.append(go_exec.execute(self._opening, last | thinking))
         return "".join(texts)
 
