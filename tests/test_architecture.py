@@ -35,6 +35,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rich": ("cli",),
     "prompt_toolkit": ("cli",),
     "jinja2": ("prompt",),
+    "llguidance": ("engine.grammar",),
     "numpy": ("llama", "engine", "create"),
     "http": ("client", "server"),
     "httpx2": ("registry",),

@@ -20,6 +20,7 @@ from llamaherd.llama.backend import (
     Logits,
     Step,
     TokenIds,
+    TokenTable,
 )
 
 BOS = 256
@@ -94,6 +95,10 @@ class FakeBackend:
 
     def is_end(self, token: int) -> bool:
         return token == END
+
+    def token_table(self) -> TokenTable:
+        pieces = [self.piece(token) for token in range(self.n_vocab)]
+        return TokenTable(pieces, special=frozenset({BOS, END}), ends=[END])
 
     def contents(self, slot: int) -> tuple[int, ...]:
         """The tokens of a sequence, which lie at positions 0, 1, 2, …"""

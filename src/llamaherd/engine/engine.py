@@ -15,6 +15,7 @@ from time import monotonic_ns
 from typing import Final, NamedTuple
 
 from llamaherd.engine.batch import PromptPacer
+from llamaherd.engine.grammar import Constraint, Grammars, wait_for_any
 from llamaherd.engine.prefix_cache import PrefixCache
 from llamaherd.engine.sampling import TokenSampler
 from llamaherd.engine.sequence import FinishReason, Sequence, fit_prompt, reply_limit
@@ -26,12 +27,17 @@ from llamaherd.llama.backend import (
     DecodeAborted,
     DecodeFailed,
     InvalidToken,
+    Logits,
 )
 from llamaherd.runner.protocol import Chunk, Failed, Finished, Generate, RunnerMessage
 
 logger = logging.getLogger(__name__)
 
 _NOBODY: Final[frozenset[int]] = frozenset()
+
+#: How long a step waits for a grammar when it has nothing else to do, in seconds. Short enough to
+#: see new and cancelled requests.
+_GRAMMAR_PATIENCE: Final = 0.05
 
 Send = Callable[[list[RunnerMessage]], None]
 
@@ -51,7 +57,9 @@ class Engine:
         self._waiting: deque[Generate] = deque()
         self._running: list[Sequence] = []
         self._planned: list[_Planned] = []
-        self._fresh: list[tuple[Sequence, int]] = []
+        self._fresh: list[_Written] = []
+        self._held: list[tuple[Sequence, Constraint, Logits]] = []
+        self._grammars = Grammars(backend)
         self._outbox: list[RunnerMessage] = []
         self._reading = _NOBODY
 
@@ -83,6 +91,7 @@ class Engine:
     def step(self) -> None:
         """Advance every request. Does not raise for what concerns single requests."""
         self._admit()
+        self._resume()
         self._plan()
         if self._planned and self._evaluate():
             self._choose()
@@ -106,6 +115,8 @@ class Engine:
         if prompt and not 0 <= min(prompt) <= max(prompt) < backend.n_vocab:
             raise PromptError(f"the prompt has tokens outside 0 to {backend.n_vocab - 1}")
         fitted = fit_prompt(request, backend.n_ctx, begins_with_bos=prompt[:1] == [backend.bos])
+        grammar = request.grammar
+        constraint = None if grammar is None else self._grammars.constraint(grammar)
         sampler = TokenSampler(request.sampling, backend, fitted.tokens)
         slot = self._prefixes.acquire(fitted.tokens)
         return Sequence(
@@ -118,6 +129,7 @@ class Engine:
             prompt_count=len(fitted.tokens),
             cached_count=slot.evaluated,
             dropped_count=fitted.dropped,
+            constraint=constraint,
         )
 
     # --- build the batch --------------------------------------------------------------------
@@ -128,33 +140,38 @@ class Engine:
         self._planned = planned = []
         reading = []
         for sequence in self._running:
-            if sequence.ending is not None:
-                continue
             slot = sequence.slot
-            if len(slot.tokens) > self._backend.n_ctx:
+            if sequence.ending is not None or not slot.pending:
+                continue
+            while len(slot.tokens) > self._backend.n_ctx:
                 self._shift(sequence)
-            if sequence.is_writing:
+            if not sequence.is_writing:
+                reading.append(sequence)
+            elif slot.pending == 1:
                 row = batch.add(slot.tokens[-1], slot.evaluated, slot.number)
                 planned.append(_Planned(sequence, 1, row))
             else:
-                reading.append(sequence)
+                self._plan_run(sequence, batch.capacity // len(self._running))
         self._reading = self._plan_reading(reading) if reading else _NOBODY
 
     def _plan_reading(self, reading: list[Sequence]) -> frozenset[int]:
         """Fill the batch with prompts, the oldest first; the requests whose turn it is."""
-        batch, planned = self._backend.batch, self._planned
-        writing = len(planned)
-        budget = self._pacer.budget(writing=writing)
+        writers = len(self._planned)
+        budget = self._pacer.budget(writing=self._backend.batch.size)
         for sequence in reading:
             if budget <= 0:
                 break
-            slot = sequence.slot
-            chunk = slot.tokens[slot.evaluated : slot.evaluated + budget]
-            is_last = len(chunk) == slot.pending
-            row = batch.extend(chunk, slot.evaluated, slot.number, want_last=is_last)
-            planned.append(_Planned(sequence, len(chunk), row))
-            budget -= len(chunk)
-        return frozenset(plan.sequence.id for plan in planned[writing:])
+            budget -= self._plan_run(sequence, budget)
+        return frozenset(plan.sequence.id for plan in self._planned[writers:])
+
+    def _plan_run(self, sequence: Sequence, most: int) -> int:
+        """Add up to ``most`` of the tokens that are to be evaluated; how many these are."""
+        slot = sequence.slot
+        run = slot.tokens[slot.evaluated : slot.evaluated + most]
+        is_last = len(run) == slot.pending
+        row = self._backend.batch.extend(run, slot.evaluated, slot.number, want_last=is_last)
+        self._planned.append(_Planned(sequence, len(run), row))
+        return len(run)
 
     def _shift(self, sequence: Sequence) -> None:
         """Make room in a full context: half of what may go goes, the oldest first."""
@@ -211,42 +228,89 @@ class Engine:
             if sequence.limit == 0:
                 self._finish(sequence, "length")
                 continue
+            self._choose_for(sequence, row)
+
+    def _choose_for(self, sequence: Sequence, row: int) -> None:
+        constraint = sequence.constraint
+        try:
+            logits = self._backend.logits(row)
+            if constraint is None:
+                self._append(sequence, [sequence.sampler.sample(logits)])
+            elif not self._follow(sequence, constraint, logits):
+                self._held.append((sequence, constraint, logits.copy()))
+        except Exception as error:
+            self._fail(sequence, error)
+
+    def _follow(self, sequence: Sequence, constraint: Constraint, logits: Logits) -> bool:
+        """Go on within a grammar; False if it isn't ready to say how."""
+        if not constraint.is_ready():
+            return False
+        tokens = forced = constraint.opening()
+        if not forced and not constraint.complete:
+            if not constraint.is_ready():
+                return False
+            token = sequence.sampler.sample(logits, constraint.mask())
+            forced = constraint.accept(token)
+            tokens = [token, *forced]
+        for token in forced:
+            sequence.sampler.accept(token)
+        self._append(sequence, tokens, complete=constraint.complete)
+        return True
+
+    def _resume(self) -> None:
+        """Go on with the replies whose grammar took longer than a step.
+
+        They wait for it without holding up the others.
+        """
+        for sequence in list(self._running):
+            constraint = sequence.constraint
+            if constraint is not None and constraint.failure is not None:
+                self._fail(sequence, constraint.failure)
+        held = [entry for entry in self._held if not entry[0].finished]
+        if held and len(held) == len(self._running):
+            wait_for_any([constraint for _, constraint, _ in held], _GRAMMAR_PATIENCE)
+        self._held = []
+        for entry in held:
+            sequence, constraint, logits = entry
             try:
-                token = sequence.sampler.sample(self._backend.logits(row))
+                if not self._follow(sequence, constraint, logits):
+                    self._held.append(entry)
             except Exception as error:
                 self._fail(sequence, error)
-                continue
-            self._append(sequence, token)
 
-    def _append(self, sequence: Sequence, token: int) -> None:
-        sequence.written += 1
-        self._fresh.append((sequence, token))
-        if self._backend.is_end(token):
-            sequence.ending = "stop"
-            return
+    def _append(self, sequence: Sequence, written: list[int], *, complete: bool = False) -> None:
+        """Add tokens to the reply, which nothing can follow if it is ``complete``."""
         tokens = sequence.slot.tokens
-        tokens.append(token)
-        sequence.reply.append(token)
-        is_full = len(tokens) > self._backend.n_ctx and not sequence.may_shift
-        if sequence.written >= sequence.limit or is_full:
-            sequence.ending = "length"
+        fresh = []
+        for token in written:
+            sequence.written += 1
+            if self._backend.is_end(token):
+                sequence.ending = "stop"
+                break
+            tokens.append(token)
+            fresh.append(token)
+            is_full = len(tokens) > self._backend.n_ctx and not sequence.may_shift
+            if sequence.written >= sequence.limit or is_full:
+                sequence.ending = "length"
+                break
+        if complete and len(fresh) == len(written):
+            sequence.ending = "stop"
+        sequence.reply += fresh
+        self._fresh.append(_Written(sequence, fresh, sequence.ending))
 
     # --- write text -------------------------------------------------------------------------
 
     def _write(self) -> None:
-        for sequence, token in self._fresh:
+        for sequence, tokens, ending in self._fresh:
             if sequence.finished:
                 continue
-            if sequence.ending == "stop":
-                self._finish(sequence, "stop")
-                continue
-            text = sequence.text.push(self._backend.piece(token))
+            text = sequence.text.push(b"".join(map(self._backend.piece, tokens)))
             if text:
                 self._outbox.append(Chunk(sequence.id, text))
             if sequence.text.stopped:
                 self._finish(sequence, "stop")
-            elif sequence.ending is not None:
-                self._finish(sequence, sequence.ending)
+            elif ending is not None:
+                self._finish(sequence, ending)
         self._fresh.clear()
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
@@ -278,7 +342,7 @@ class Engine:
             reply.pop()
         return reply
 
-    def _fail(self, sequence: Sequence, error: Exception) -> None:
+    def _fail(self, sequence: Sequence, error: BaseException) -> None:
         if not sequence.finished:
             self._outbox.append(_failure(sequence.id, error))
             self._retire(sequence, in_doubt=isinstance(error, DecodeFailed))
@@ -287,6 +351,8 @@ class Engine:
         sequence.finished = True
         self._running.remove(sequence)
         sequence.sampler.close()
+        if sequence.constraint is not None:
+            sequence.constraint.close()
         if in_doubt:
             self._prefixes.discard(sequence.slot)
         else:
@@ -306,7 +372,15 @@ class _Planned(NamedTuple):
     row: int
 
 
-def _failure(request_id: int, error: Exception) -> Failed:
+class _Written(NamedTuple):
+    """Tokens whose text is yet to be sent, and whether the reply ends with them."""
+
+    sequence: Sequence
+    tokens: list[int]
+    ending: FinishReason | None
+
+
+def _failure(request_id: int, error: BaseException) -> Failed:
     """What the server is told; anything but a bad request is logged with its traceback."""
     if isinstance(error, InvalidToken):
         return Failed(request_id, str(error), PromptError.status)

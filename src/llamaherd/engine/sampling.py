@@ -11,11 +11,13 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from llamaherd.llama.backend import Backend, Chain, InvalidToken, Logits, Step, TokenIds
+from llamaherd.llama.backend import Backend, InvalidToken, Logits, Step, TokenIds
 from llamaherd.runner.protocol import Sampling
 
 #: llama.cpp takes this seed as a request for a random one.
@@ -35,6 +37,21 @@ class BrokenLogits(Exception):
     """The model computed no usable probabilities."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Which tokens may be chosen: ``ids`` alone if ``only``, else all others; the shorter list."""
+
+    ids: TokenIds
+    only: bool
+
+    @classmethod
+    def from_bits(cls, bits: npt.NDArray[np.uint8], n_vocab: int) -> Mask:
+        """From one bit for each token, the lowest of a byte first; 1 allows it."""
+        allowed = np.unpackbits(bits, bitorder="little", count=n_vocab)
+        only = 2 * int(np.count_nonzero(allowed)) <= n_vocab
+        return cls(np.flatnonzero(allowed if only else allowed == 0).astype(np.int32), only)
+
+
 class TokenSampler:
     """Chooses the tokens of one reply to ``prompt``. ``close`` frees what it holds in llama.cpp.
 
@@ -49,28 +66,42 @@ class TokenSampler:
         greedy = options.temperature < _LOWEST_TEMPERATURE
         self._chain = None if greedy else backend.chain(chain_steps(options))
 
-    def sample(self, logits: Logits) -> int:
+    def sample(self, logits: Logits, mask: Mask | None = None) -> int:
         """The next token. Changes ``logits``. Raises ``BrokenLogits`` when there is none."""
         if self._bias is not None:
             self._bias.apply(logits)
         if self._penalties is not None:
             self._penalties.apply(logits)
-        token = int(logits.argmax()) if self._chain is None else self._draw(self._chain, logits)
+        if mask is None:
+            token = self._choose(logits, None)
+        elif mask.only:
+            token = self._choose(logits[mask.ids], mask.ids)
+        else:
+            logits[mask.ids] = -np.inf
+            token = self._choose(logits, None)
         if not logits[token] > -np.inf:
             raise BrokenLogits("the model computed no valid probabilities for the next token")
+        self.accept(token)
+        return token
+
+    def accept(self, token: int) -> None:
+        """Count a token of the reply that was not sampled."""
         if self._penalties is not None:
             self._penalties.accept(token)
-        return token
 
     def close(self) -> None:
         if self._chain is not None:
             self._chain.close()
 
-    def _draw(self, chain: Chain, logits: Logits) -> int:
+    def _choose(self, logits: Logits, ids: TokenIds | None) -> int:
+        """Of the tokens ``ids``, or of all; ``logits`` has just theirs."""
+        if self._chain is None or len(logits) == 1:
+            best = int(logits.argmax())
+            return best if ids is None else int(ids[best])
         if not self._preselect:
-            return chain.pick(logits, None)
-        ids = top_candidates(logits, self._preselect)
-        return chain.pick(logits[ids], ids)
+            return self._chain.pick(logits, ids)
+        top = top_candidates(logits, self._preselect)
+        return self._chain.pick(logits[top], top if ids is None else ids[top])
 
 
 def chain_steps(options: Sampling) -> tuple[Step, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from llamaherd.engine.grammar import Constraint
 from llamaherd.engine.prefix_cache import Slot
 from llamaherd.engine.sampling import TokenSampler
 from llamaherd.engine.stopping import ReplyText
@@ -16,6 +17,9 @@ FinishReason = Literal["stop", "length"]
 
 #: ``num_predict`` that writes until the context is full.
 _UNTIL_FULL: Final = -2
+
+#: Tokens written at once, as a grammar may force, that one step takes up beside its other work.
+_LONGEST_RUN: Final = 32
 
 #: A reply that doesn't end by itself is ended after this many contexts, as Ollama does.
 _RUNAWAY_CONTEXTS: Final = 10
@@ -71,6 +75,7 @@ class Sequence:
     prompt_count: int
     cached_count: int
     dropped_count: int
+    constraint: Constraint | None = None
     reply: list[int] = field(default_factory=list)
     written: int = 0
     ending: FinishReason | None = None
@@ -84,8 +89,8 @@ class Sequence:
 
     @property
     def is_writing(self) -> bool:
-        """Whether the next evaluation only adds the last written token."""
-        return self.prompt_done is not None and self.slot.pending == 1
+        """Whether the next evaluation only adds what was written last."""
+        return self.prompt_done is not None and self.slot.pending <= _LONGEST_RUN
 
     @property
     def may_shift(self) -> bool:

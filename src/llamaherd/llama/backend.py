@@ -49,6 +49,21 @@ class Step:
     arguments: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TokenTable:
+    """A vocabulary as a grammar needs it.
+
+    ``pieces`` are the bytes of each token, ``special`` the tokens that no text stands for, ``ends``
+    those that end a reply. ``tokenizer`` are the addresses of the ``llama_vocab`` and of
+    ``llama_tokenize``, None where not every text is safe to be tokenized.
+    """
+
+    pieces: Sequence[bytes]
+    special: frozenset[int]
+    ends: Sequence[int]
+    tokenizer: tuple[int, int] | None = None
+
+
 class Chain(Protocol):
     """Steps with their state (random numbers, mirostat's surprise); ``close`` frees it."""
 
@@ -99,7 +114,7 @@ class Batch:
 
 
 class Backend(Protocol):
-    """A loaded model with its memory. Only ``abort`` may be called from another thread.
+    """A loaded model with its memory. Other threads may call only ``abort`` and ``token_table``.
 
     ``n_ctx`` is the longest sequence in tokens, ``n_seq`` the number of slots, ``add_bos`` whether
     a prompt begins with ``bos``. ``newline`` is the token of a line feed, if there is one.
@@ -121,6 +136,9 @@ class Backend(Protocol):
 
     def is_end(self, token: int) -> bool:
         """Whether the model ends its reply with this token."""
+
+    def token_table(self) -> TokenTable:
+        """The whole vocabulary, for grammars; takes a second where it is large."""
 
     def decode(self) -> None:
         """Evaluate ``batch``. Raises ``CacheFull``, ``DecodeAborted`` or ``DecodeFailed``."""

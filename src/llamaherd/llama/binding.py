@@ -52,6 +52,7 @@ class LlamaBackend:
         self.can_shift = bool(C.llama_memory_can_shift(self._memory))
         self.piece = self.vocabulary.piece
         self.is_end = self.vocabulary.is_end
+        self.token_table = self.vocabulary.table
         self._forgets = not (C.llama_model_is_recurrent(model) or C.llama_model_is_hybrid(model))
         self._window = int(C.llama_model_n_swa(model))
         self.batch = Batch(int(C.llama_n_batch(context)))

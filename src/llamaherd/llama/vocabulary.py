@@ -7,8 +7,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from llamaherd.llama.alphabet import alphabet_of
-from llamaherd.llama.backend import InvalidText, InvalidToken
+from llamaherd.llama.backend import InvalidText, InvalidToken, TokenTable
 from llamaherd.llama.library import C, function
+
+# llama_token_attr
+_UNKNOWN: Final = 1 << 0
+_CONTROL: Final = 1 << 3
+_USER_DEFINED: Final = 1 << 4
 
 _piece: Final = function(
     "llama_token_to_piece",
@@ -95,6 +100,32 @@ class Vocabulary:
 
     def is_end(self, token: int) -> bool:
         return bool(C.llama_vocab_is_eog(self._pointer, token))
+
+    def table(self) -> TokenTable:
+        """The vocabulary for grammars."""
+        tokens = range(self.size)
+        tokenizer = None
+        if self._alphabet is None:
+            vocabulary = ctypes.cast(self._pointer, ctypes.c_void_p).value
+            tokenize = ctypes.cast(C.llama_tokenize, ctypes.c_void_p).value
+            assert vocabulary is not None
+            assert tokenize is not None
+            tokenizer = vocabulary, tokenize
+        return TokenTable(
+            pieces=[self.piece(token) for token in tokens],
+            special=frozenset(token for token in tokens if self._is_special(token)),
+            ends=[token for token in tokens if self.is_end(token)],
+            tokenizer=tokenizer,
+        )
+
+    def _is_special(self, token: int) -> bool:
+        """Many vocabularies define their control tokens as if they were text."""
+        attributes = self.attributes(token)
+        if attributes & (_CONTROL | _UNKNOWN):
+            return True
+        piece = self.piece(token)
+        looks_special = piece.startswith(b"<") and piece.endswith(b">")
+        return bool(attributes & _USER_DEFINED) and looks_special
 
     def text(self, token: int) -> str:
         """The token as the vocabulary spells it."""

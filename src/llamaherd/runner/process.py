@@ -32,6 +32,7 @@ from llamaherd.runner.protocol import (
     Failed,
     Finished,
     Generate,
+    Grammar,
     Load,
     LoadFailed,
     Loading,
@@ -250,6 +251,7 @@ class Runner:
         stop: Sequence[str] = (),
         truncate: bool = True,
         shift: bool = True,
+        grammar: Grammar | None = None,
     ) -> Generation:
         """Start writing on from ``prompt``; the arguments are those of ``protocol.Generate``.
 
@@ -266,6 +268,7 @@ class Runner:
                 stop=list(stop),
                 truncate=truncate,
                 shift=shift,
+                grammar=grammar,
             )
         )
         return Generation(self, request, inbox)

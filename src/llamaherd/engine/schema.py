@@ -1,0 +1,106 @@
+"""JSON Schemas before they become grammars: what would cost too much, where a fault lies."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any, Final
+
+from llamaherd.errors import FormatError
+
+Schema = dict[str, Any]
+
+#: Numbers divisible by all ``multipleOf`` of a schema are found by an automaton with a state for
+#: each remainder; this many take about a second and 100 MB.
+_MOST_REMAINDERS: Final = 100_000
+
+_MULTIPLE_OF: Final = re.compile(r'"multipleOf"\s*:\s*([-+.0-9eE]+)')
+_ESCAPED: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
+
+#: Decimal places, before or after the point, beyond which ``multipleOf`` is refused unseen.
+_MOST_PLACES: Final = 15
+
+#: llguidance takes settings from the schema; they are not part of JSON Schema.
+_SETTINGS: Final = "x-guidance"
+
+# Where JSON Schema has further schemas: in a mapping by name, as a value, in a list.
+_DEFINITIONS: Final = ("$defs", "definitions")
+_BY_NAME: Final = (*_DEFINITIONS, "properties", "patternProperties", "dependentSchemas")
+_AS_VALUE: Final = (
+    *("items", "additionalItems", "additionalProperties", "unevaluatedItems"),
+    *("unevaluatedProperties", "propertyNames", "contains", "not", "if", "then", "else"),
+)
+_IN_LIST: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+
+#: A fault is looked for in this many parts at most, for each costs a compilation.
+_MOST_PARTS: Final = 300
+
+
+def without_settings(schema: Schema) -> Schema:
+    """The schema without llguidance's own settings."""
+    return {name: value for name, value in schema.items() if name != _SETTINGS}
+
+
+def check_multiples(text: str) -> None:
+    """Refuse ``multipleOf`` whose automaton would take the memory of the machine.
+
+    ``text`` is a schema as JSON, or a grammar with schemas in it. Conservatively, all of them are
+    taken to concern one number.
+    """
+    plain = _ESCAPED.sub(lambda escaped: chr(int(escaped[1], 16)), text)
+    remainders = 1
+    for number in set(_MULTIPLE_OF.findall(plain)):
+        try:
+            step = Decimal(number)
+        except ArithmeticError:
+            continue  # No number: the compiler says so.
+        if not step or abs(step.adjusted()) > _MOST_PLACES:
+            raise FormatError(f"multipleOf {number} is not supported")
+        remainders = math.lcm(remainders, int("".join(map(str, step.as_tuple().digits))))
+        if remainders > _MOST_REMAINDERS:
+            raise FormatError(
+                f"the multipleOf of a schema must have a common multiple of at most"
+                f" {_MOST_REMAINDERS:,} (decimal points aside)"
+            )
+
+
+def locate(schema: Schema, problem: str, problem_of: Callable[[Schema], str]) -> str:
+    """The innermost part of ``schema`` that has ``problem`` by itself, as a JSON pointer (``#/…``).
+
+    ``problem_of`` says what is wrong with a schema, "" if nothing is.
+    """
+    definitions: Schema = {name: schema[name] for name in _DEFINITIONS if name in schema}
+    pointer = "#"
+    part = schema
+    attempts = 0
+    while True:
+        for name, child in _children(part):
+            attempts += 1
+            if attempts > _MOST_PARTS:
+                return pointer
+            if problem_of({**definitions, **child}) == problem:
+                pointer, part = f"{pointer}/{name}", child
+                break
+        else:
+            return pointer
+
+
+def _children(schema: Schema) -> Iterator[tuple[str, Schema]]:
+    for keyword in _BY_NAME:
+        parts = schema.get(keyword)
+        if isinstance(parts, dict):
+            for name, part in parts.items():
+                if isinstance(part, dict):
+                    yield f"{keyword}/{name.replace('~', '~0').replace('/', '~1')}", part
+    for keyword in _AS_VALUE:
+        part = schema.get(keyword)
+        if isinstance(part, dict):
+            yield keyword, part
+    for keyword in _IN_LIST:
+        parts = schema.get(keyword)
+        if isinstance(parts, list):
+            for index, part in enumerate(parts):
+                if isinstance(part, dict):
+                    yield f"{keyword}/{index}", part
