@@ -7,7 +7,7 @@ ends by itself: the output rows of special and byte tokens are zero, which no ma
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -25,6 +25,8 @@ _FILE_TYPES: Final = {
     "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
     "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 }
+
+_EOS: Final = 2
 
 #: Standard deviation of the logits: wide enough that sampling stays among sensible tokens.
 _LOGIT_SCALE: Final = 4.0
@@ -70,6 +72,57 @@ def write_model(
         weights.add_feed_forward(layer, n_ff)
     keys |= metadata or {}
     return _write(path, "llama", keys, weights.tensors, ftype=ftype, byte_tokens=byte_tokens)
+
+
+def write_parrot(path: Path, text: str, *, n_ctx: int = 512, step: int = 4) -> Path:
+    """A model that answers every prompt with exactly ``text``, whatever the sampling options.
+
+    It writes ``step`` or a few more characters with each token. Every piece of the text is a token
+    of its own, whose successor is the next piece; any other token is followed by the first, so
+    prompts must not end with a piece of the text. All layers pass on what they are given.
+    """
+    known = _vocabulary(True)[0]
+    pieces = _pieces(text, step, set(known))
+    n_embd = -(-(len(pieces) + 1) // 32) * 32
+    # A token's embedding says how many pieces have been written; that column holds what follows.
+    places = [*(0 for _ in known), *range(1, len(pieces) + 1)]
+    following = [*range(len(known), len(places)), _EOS]
+    output = np.zeros((len(places), n_embd), np.float32)
+    output[following, range(len(following))] = 5 * _LOGIT_SCALE
+    keys = {
+        "llama.context_length": n_ctx,
+        "llama.embedding_length": n_embd,
+        "llama.block_count": 1,
+        "llama.feed_forward_length": 32,
+        "llama.attention.head_count": 2,
+        "llama.attention.head_count_kv": 2,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+    }
+    weights = _Weights(np.random.default_rng(0), [], n_embd)
+    weights.add_attention(0, n_embd, n_embd)
+    weights.add_feed_forward(0, 32)
+    for name in ("attn_output", "ffn_down"):
+        weights.tensors[f"blk.0.{name}.weight"][:] = 0
+    embeddings = np.eye(n_embd, dtype=np.float32)[places]
+    weights.tensors |= {"token_embd.weight": embeddings, "output.weight": output}
+    return _write(path, "llama", keys, weights.tensors, extra_tokens=pieces)
+
+
+def _pieces(text: str, step: int, known: set[str]) -> list[str]:
+    """The text in pieces that differ from each other and from all ``known`` tokens."""
+    pieces: list[str] = []
+    rest = text
+    while rest:
+        size = next(
+            (n for n in range(step, len(rest)) if rest[:n] not in known and rest[:n] not in pieces),
+            len(rest),
+        )
+        pieces.append(rest[:size])
+        rest = rest[size:]
+    while len(pieces) > 1 and (pieces[-1] in known or pieces[-1] in pieces[:-1]):
+        last = pieces.pop()
+        pieces[-1] += last
+    return pieces
 
 
 def write_sliding_window_model(path: Path, *, window: int, n_ctx: int = 512) -> Path:
@@ -211,9 +264,13 @@ def _write(
     *,
     ftype: FileType = "f32",
     byte_tokens: bool = True,
+    extra_tokens: Sequence[str] = (),
 ) -> Path:
     quantization, file_type = _FILE_TYPES[ftype]
     tokens, scores, types = _vocabulary(byte_tokens)
+    tokens = [*tokens, *extra_tokens]
+    scores = [*scores, *(0.0 for _ in extra_tokens)]
+    types = [*types, *(int(gguf.TokenType.USER_DEFINED) for _ in extra_tokens)]
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("tiny")
     writer.add_vocab_size(len(tokens))
@@ -224,7 +281,7 @@ def _write(
     writer.add_token_scores(scores)
     writer.add_token_types(types)
     writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
+    writer.add_eos_token_id(_EOS)
     writer.add_unk_token_id(0)
     writer.add_add_bos_token(True)
     for key, value in keys.items():
