@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("prompt", "llama", "engine", "runner.protocol", "store", "create.modelfile"),
     ("runner.main", "runner.frames", "runner.child", "runner.process", "runner.spare", "create", "registry"),
     ("scheduler",),
-    ("catalog", "generation"),
+    ("catalog", "formats", "generation"),
     ("client", "server"),
     ("cli", "doctor", "__main__"),
 )

@@ -12,8 +12,9 @@ from typing import Any, Final
 from llamaherd.api.replies import DebugInfo
 from llamaherd.api.requests import ChatRequest, GenerateRequest
 from llamaherd.catalog import Catalog, CatalogModel
-from llamaherd.errors import BadRequest, Unsupported
+from llamaherd.errors import BadRequest
 from llamaherd.events import Done, Event, Stats, Text
+from llamaherd.formats import grammar_of
 from llamaherd.messages import Tool
 from llamaherd.prompt.builder import Building, Prompt, chat_prompt, generate_prompt
 from llamaherd.prompt.replies import ReplyParser, reply_parser
@@ -133,7 +134,7 @@ def _check_generate(model: CatalogModel, request: GenerateRequest) -> None:
     if request.think:
         model.require("thinking")
     _check_images(model, request.images)
-    _check_format(request.format)
+    grammar_of(request.format)
 
 
 def _check_chat(model: CatalogModel, request: ChatRequest) -> None:
@@ -143,18 +144,13 @@ def _check_chat(model: CatalogModel, request: ChatRequest) -> None:
     if request.think:
         model.require("thinking")
     _check_images(model, [image for message in request.messages for image in message.images])
-    _check_format(request.format)
+    grammar_of(request.format)
 
 
 def _check_images(model: CatalogModel, images: Sequence[bytes]) -> None:
     """Ollama drops images that a model can't see without a word; we say so."""
     if images:
         model.require("vision", f"{model.name.full} does not support images")
-
-
-def _check_format(wanted: Any) -> None:
-    if wanted not in (None, ""):
-        raise Unsupported("format: structured output is not supported by this version")
 
 
 def _template(model: CatalogModel, request: GenerateRequest) -> PromptTemplate | None:
@@ -232,6 +228,7 @@ def _write(
         stop=options["stop"],
         truncate=request.truncate,
         shift=request.shift,
+        grammar=grammar_of(request.format),
     )
 
 
