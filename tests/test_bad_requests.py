@@ -161,6 +161,21 @@ def test_a_fieldsthat_makes_no_sense(
     assert (status, text[: len(error)]) == (400, error)
 
 
+class TestTextsThatAreFarTooLong:
+    TEXT = "one two three " * 1_000_000
+
+    def test_a_prompt_is_refused_before_it_is_tokenized(self, server: RunningServer) -> None:
+        error = f"the prompt has {len(self.TEXT)} bytes, at most {12 << 20} are read"
+        found = refusal(server, "/api/generate", model="tiny", prompt=self.TEXT, raw=True)
+        assert found == (400, error)
+
+    def test_a_chat_loses_its_oldest_messages(self, server: RunningServer) -> None:
+        talk = [{"role": "user", "content": self.TEXT}, {"role": "assistant", "content": "ok"}]
+        request = {"model": "tiny", "stream": False, "options": {"num_predict": 2}}
+        answer = server.post("/api/chat", messages=[*talk, *HELLO], **request)
+        assert (answer.status, answer.json()["eval_count"]) == (200, 2)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -12,7 +12,7 @@ from typing import Any, Final
 from llamaherd.api.replies import DebugInfo
 from llamaherd.api.requests import ChatRequest, GenerateRequest
 from llamaherd.catalog import Catalog, CatalogModel
-from llamaherd.errors import BadRequest
+from llamaherd.errors import BadRequest, PromptError
 from llamaherd.events import Done, Event, Stats, Text
 from llamaherd.formats import grammar_of
 from llamaherd.messages import Tool
@@ -25,6 +25,10 @@ from llamaherd.runner.protocol import Chunk, Finished, Sampling
 from llamaherd.scheduler.loop import Grant, Scheduler
 
 log = logging.getLogger(__name__)
+
+#: A longer text, in bytes of UTF-8, isn't tokenized: no context could hold it, and with a token for
+#: each byte the runner's answer would be longer than it may be (``child.LONGEST_ANSWER``).
+LONGEST_TEXT: Final = 12 << 20
 
 #: The options that go to the sampler as they are.
 _SAMPLING: Final = tuple(name for name in Sampling.__struct_fields__ if name != "logit_bias")
@@ -197,6 +201,11 @@ async def _build(building: Building, runner: Runner) -> tuple[Prompt, list[int]]
     while True:
         step = await asyncio.to_thread(_advance, building, count)
         text = step if isinstance(step, str) else step.text
+        if (size := len(text.encode("utf-8", "replace"))) > LONGEST_TEXT:
+            if not isinstance(step, str):
+                raise PromptError(f"the prompt has {size} bytes, at most {LONGEST_TEXT} are read")
+            count = size
+            continue
         if text not in tokens:
             tokens = {text: await runner.tokenize(text)}
         if not isinstance(step, str):
