@@ -95,6 +95,12 @@ class Generation:
                     if isinstance(message, Finished):
                         yield _done(message, grant, started, [])
 
+    async def detokenize(self, name: str, tokens: list[int]) -> str:
+        """The text that tokens of this model stand for; it is loaded for that."""
+        model = await self._find(name)
+        async with self._acquire(model, model.options({}), None) as grant:
+            return await grant.runner.detokenize(tokens)
+
     async def render_generate(self, request: GenerateRequest) -> DebugInfo:
         """The prompt that ``generate`` would run."""
         model = await self._find(request.model)
@@ -231,7 +237,7 @@ def _write(
     log.debug("runner %d reads a prompt of %d tokens", grant.runner.pid, len(prompt))
     return grant.runner.generate(
         prompt,
-        Sampling(**{name: options[name] for name in _SAMPLING}),
+        Sampling(**{name: options[name] for name in _SAMPLING}, logit_bias=request.logit_bias),
         num_predict=options["num_predict"],
         num_keep=options["num_keep"],
         stop=options["stop"],

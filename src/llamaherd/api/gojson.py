@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -67,6 +68,16 @@ def integer(value: Any, path: str) -> int:
             f"json: cannot unmarshal number {value} into Go struct field {path} of type int"
         )
     return value
+
+
+def number(value: Any, path: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _mismatch(value, path, "float64")
+    if not abs(value) <= sys.float_info.max:
+        raise BadRequest(
+            f"json: cannot unmarshal number {value} into Go struct field {path} of type float64"
+        )
+    return float(value)
 
 
 def mapping(value: Any, path: str) -> dict[str, Any]:

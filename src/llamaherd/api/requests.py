@@ -14,7 +14,10 @@ Think = bool | str | None
 
 
 class GenerateRequest(Struct):
-    """``POST /api/generate``; ``keep_alive`` in nanoseconds, None for the server's default."""
+    """``POST /api/generate``; ``keep_alive`` in nanoseconds, None for the server's default.
+
+    ``logit_bias`` is added to the logits of single tokens; only other dialects have it.
+    """
 
     model: str = ""
     prompt: str = ""
@@ -28,6 +31,7 @@ class GenerateRequest(Struct):
     keep_alive: int | None = None
     images: list[bytes] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    logit_bias: dict[int, float] = field(default_factory=dict)
     think: Think = None
     truncate: bool = True
     shift: bool = True
@@ -35,7 +39,7 @@ class GenerateRequest(Struct):
 
 
 class ChatRequest(Struct):
-    """``POST /api/chat``."""
+    """``POST /api/chat``; the fields are those of ``GenerateRequest``."""
 
     model: str = ""
     messages: list[Message] = field(default_factory=list)
@@ -44,6 +48,7 @@ class ChatRequest(Struct):
     keep_alive: int | None = None
     tools: list[Tool] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    logit_bias: dict[int, float] = field(default_factory=dict)
     think: Think = None
     truncate: bool = True
     shift: bool = True
