@@ -60,8 +60,9 @@ def doomed(folder: Path, tmp_path: Path) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def single(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server whose models serve one request at a time, so the next one waits for its slot."""
-    with serving(folder, tmp_path_factory.mktemp("single"), OLLAMA_NUM_PARALLEL="1") as server:
+    """A server whose models serve one request at a time, for whose end one other may wait."""
+    limits = {"OLLAMA_NUM_PARALLEL": "1", "OLLAMA_MAX_QUEUE": "1"}
+    with serving(folder, tmp_path_factory.mktemp("single"), **limits) as server:
         yield server
 
 
@@ -113,6 +114,19 @@ class TestClientsThatGoAway:
         next_one = single.post("/api/generate", **asking("slow", stream=False)).json()
         assert next_one["response"] == text
         assert next_one["total_duration"] < 5e9
+
+    def test_their_places_in_the_queue_are_free_again(self, single: RunningServer) -> None:
+        gone = sum("499 |" in line for line in single.log)
+        with single.sent("/api/generate", **asking("slow", options=ENDLESS)) as running:
+            assert running.getresponse().readline()
+            seen = sum("a request waits" in line for line in single.log)
+            with single.sent("/api/generate", **asking("slow")):
+                single.wait_for_log("a request waits", count=seen + 1)
+            single.wait_for_log("499 |", count=gone + 1)
+            with single.sent("/api/generate", **asking("slow")) as waiting:
+                single.wait_for_log("a request waits", count=seen + 2)
+                running.close()
+                assert waiting.getresponse().status == 200
 
 
 class TestTextThatAModelCanNotRead:
