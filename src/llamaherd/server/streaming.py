@@ -88,44 +88,71 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-class Once(WatchedResponse):
-    """One JSON object, made by awaiting ``make``."""
+class Deferred(WatchedResponse):
+    """The response that awaiting ``make`` gives; ``refuse`` turns an error into one."""
 
-    def __init__(self, make: Callable[[], Awaitable[Any]], media_type: str = JSON) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Awaitable[Response]],
+        refuse: Callable[[Exception], Response] = error_response,
+    ) -> None:
         super().__init__()
         self._make = make
-        self._media_type = media_type
+        self._refuse = refuse
 
     async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            response = Response(encode(await self._make()), media_type=self._media_type)
+            response = await self._make()
         except Exception as error:
-            response = error_response(error)
+            response = self._refuse(error)
         await response(scope, receive, send)
 
 
-class Lines(WatchedResponse):
-    """One JSON line for each value of ``values``.
+class Once(Deferred):
+    """One JSON object, made by awaiting ``make``."""
 
-    An error before the first value is an ordinary error response unless ``late_errors``; once the
-    status has gone out, an error is the last line of the stream.
+    def __init__(self, make: Callable[[], Awaitable[Any]], media_type: str = JSON) -> None:
+        async def response() -> Response:
+            return Response(encode(await make()), media_type=media_type)
+
+        super().__init__(response)
+
+
+class Parts(WatchedResponse):
+    """A body of one part for each value of ``values``, sent as they come.
+
+    An error before the first part is an ordinary error response, made by ``refuse``, unless
+    ``late_errors``; once the status has gone out, what ``last_words`` makes of it ends the body.
     """
 
-    def __init__(self, values: AsyncIterator[Any], *, late_errors: bool = False) -> None:
+    def __init__(
+        self,
+        values: AsyncIterator[Any],
+        *,
+        part: Callable[[Any], bytes],
+        media_type: str,
+        refuse: Callable[[Exception], Response],
+        last_words: Callable[[Exception], bytes],
+        late_errors: bool = False,
+    ) -> None:
         super().__init__()
         self._values = values
+        self._part = part
+        self._content_type = media_type.encode()
+        self._refuse = refuse
+        self._last_words = last_words
         self._late_errors = late_errors
         self._started = False
 
     async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async for value in self._values:
-                await self._send_line(send, value)
+                await self._send(send, self._part(value))
         except Exception as error:
             if not self._started and not self._late_errors:
-                await error_response(error)(scope, receive, send)
+                await self._refuse(error)(scope, receive, send)
                 return
-            await self._send_line(send, late_error(error))
+            await self._send(send, self._last_words(error))
         finally:
             await _close(self._values)
         await self._start(send)
@@ -134,12 +161,58 @@ class Lines(WatchedResponse):
     async def _start(self, send: Send) -> None:
         if not self._started:
             self._started = True
-            headers = [(b"content-type", NDJSON.encode())]
+            headers = [(b"content-type", self._content_type)]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
 
-    async def _send_line(self, send: Send, value: Any) -> None:
+    async def _send(self, send: Send, part: bytes) -> None:
         await self._start(send)
-        await send({"type": "http.response.body", "body": encode(value) + b"\n", "more_body": True})
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+
+
+class Lines(Parts):
+    """One JSON line for each value of ``values``; an error that comes late is a line too."""
+
+    def __init__(self, values: AsyncIterator[Any], *, late_errors: bool = False) -> None:
+        super().__init__(
+            values,
+            part=_line,
+            media_type=NDJSON,
+            refuse=error_response,
+            last_words=lambda error: _line(late_error(error)),
+            late_errors=late_errors,
+        )
+
+
+def _line(value: Any) -> bytes:
+    return encode(value) + b"\n"
+
+
+class ServerSentEvents(Parts):
+    """A stream of ``event``s, with an error at any time as the dialect has it.
+
+    The format is that of the HTML standard, section "server-sent events".
+    """
+
+    def __init__(
+        self,
+        events: AsyncIterator[bytes],
+        *,
+        refuse: Callable[[Exception], Response],
+        last_words: Callable[[Exception], bytes],
+    ) -> None:
+        super().__init__(
+            events,
+            part=bytes,
+            media_type="text/event-stream",
+            refuse=refuse,
+            last_words=last_words,
+        )
+
+
+def event(data: bytes, name: str = "") -> bytes:
+    """One server-sent event; ``data`` has no line breaks, ``name`` "" is no name."""
+    head = f"event: {name}\n".encode() if name else b""
+    return head + b"data: " + data + b"\n\n"
 
 
 def late_error(error: Exception) -> Mapping[str, Any]:
