@@ -81,15 +81,15 @@ def _properties(tool: Tool) -> Mapping[str, Any]:
 
 
 def read_calls(source: Source, toolbox: Toolbox, keys: Keys = USUAL_KEYS) -> Reading[None]:
-    """Calls as JSON objects, each for itself or in lists, with only white space between."""
+    """Calls as JSON: a list of objects, or objects with only white space between."""
+    if (yield from source.peek()) == "[":
+        yield from _read_list(source, toolbox, keys)
+        return
     while True:
-        if (yield from source.peek()) == "[":
-            yield from _read_list(source, toolbox, keys)
-        else:
-            yield from _read_object(source, toolbox, keys)
+        yield from _read_object(source, toolbox, keys)
         end = source.position
         yield from source.skip(SPACE)
-        if source.text[source.position : source.position + 1] not in ("{", "["):
+        if source.text[source.position : source.position + 1] != "{":
             source.position = end
             return
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from llamaherd.errors import LlamaherdError
+from llamaherd.events import ToolCalls
 from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
 from llamaherd.prompt.parsers import (
     command_r,
@@ -97,7 +98,7 @@ def _render(template: PromptTemplate, answer: Message) -> str:
 def _reads_back(form: CallFormat, written: str) -> bool:
     parser = CallParser(form, _TOOLBOX)
     events = [*parser.feed(written), *parser.finish()]
-    calls = [call for event in events if not hasattr(event, "text") for call in event.calls]
+    calls = [call for event in events if isinstance(event, ToolCalls) for call in event.calls]
     return calls == [ToolCall(_FUNCTION)]
 
 

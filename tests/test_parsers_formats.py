@@ -1,0 +1,345 @@
+"""Each family's way of writing tool calls, however the text is cut into pieces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llamaherd.events import Text, ToolCalls
+from llamaherd.prompt.parsers import (
+    command_r,
+    deepseek,
+    firefunction,
+    granite,
+    hermes,
+    llama,
+    mistral,
+    phi,
+    pythonic,
+)
+from llamaherd.prompt.parsers.calls import Toolbox
+from llamaherd.prompt.parsers.stream import CallFormat, CallParser
+from tests.support.replies import TIME, WEATHER, calls_in, in_pieces, parts, summary, tool
+
+PARIS = ("get_weather", {"city": "Paris"})
+NOW: tuple[str, dict[str, Any]] = ("get_time", {})
+
+
+def parser(form: CallFormat) -> CallParser:
+    return CallParser(form, Toolbox([WEATHER, TIME]))
+
+
+def read(form: CallFormat, text: str) -> list[Any]:
+    """What stands in ``text``; it must not depend on how the text arrives."""
+    whole = summary(parts(parser(form), [text]))
+    for size in (1, 2, 3, 7):
+        assert summary(parts(parser(form), in_pieces(text, size))) == whole
+    return whole
+
+
+CALLS = [
+    (hermes, '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'),
+    (hermes, '<tool_call>{"arguments": {"city": "Paris"}, "name": "get_weather"}</tool_call>'),
+    (hermes, '<tool_call>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</tool_call>'),
+    (
+        hermes,
+        "<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>\n"
+        "</tool_call>",
+    ),
+    (hermes, '<function=get_weather>{"city": "Paris"}</function>'),
+    (mistral, '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Paris"}}]'),
+    (
+        mistral,
+        '[TOOL_CALLS][{"name": "get_weather", "arguments": {"city": "Paris"}, "id": "a1b2c3d4e"}]',
+    ),
+    (mistral, '[TOOL_CALLS]get_weather[CALL_ID]a1b2c3d4e[ARGS]{"city": "Paris"}'),
+    (mistral, '[TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}'),
+    (mistral, '[TOOL_CALLS]get_weather{"city": "Paris"}'),
+    (llama, '{"name": "get_weather", "parameters": {"city": "Paris"}}'),
+    (
+        llama,
+        '{"type": "function", "function": "get_weather", "parameters": {"city": "Paris"}}',
+    ),
+    (
+        llama,
+        '{"type": "function", "function": {"name": "get_weather", '
+        '"arguments": "{\\"city\\": \\"Paris\\"}"}}',
+    ),
+    (llama, '<|python_tag|>{"name": "get_weather", "parameters": {"city": "Paris"}}'),
+    (llama, '<|python_tag|>get_weather(city="Paris")'),
+    (llama, '<function=get_weather>{"city": "Paris"}</function>'),
+    (llama, '```json\n{"name": "get_weather", "parameters": {"city": "Paris"}}\n```'),
+    (llama, '[{"name": "get_weather", "parameters": {"city": "Paris"}}]'),
+    (
+        command_r,
+        'Action: ```json\n[\n    {\n        "tool_name": "get_weather",\n'
+        '        "parameters": {"city": "Paris"}\n    }\n]```',
+    ),
+    (
+        command_r,
+        '<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "get_weather", '
+        '"parameters": {"city": "Paris"}}\n]<|END_ACTION|>',
+    ),
+    (granite, '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "Paris"}}]'),
+    (granite, '<|tool_call|> {"name": "get_weather", "arguments": {"city": "Paris"}}'),
+    (firefunction, 'functools[{"name": "get_weather", "arguments": {"city": "Paris"}}]'),
+    (firefunction, 'functools [{"name": "get_weather", "arguments": {"city": "Paris"}}]'),
+    (
+        phi,
+        '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "Paris"}}]<|/tool_call|>',
+    ),
+    (phi, 'functools[{"name": "get_weather", "arguments": {"city": "Paris"}}]'),
+    (pythonic, '[get_weather(city="Paris")]'),
+    (pythonic, "[ get_weather( city = 'Paris', ) ]"),
+    (pythonic, '[get_weather("Paris")]'),
+    (pythonic, '<|python_start|>[get_weather(city="Paris")]<|python_end|>'),
+    (pythonic, '<|tool_call_start|>[get_weather(city="Paris")]<|tool_call_end|>'),
+    (
+        deepseek,
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n"
+        '```json\n{"city": "Paris"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    ),
+    (
+        deepseek,
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>"
+        '{"city": "Paris"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    ),
+    (deepseek, '<｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Paris"}'),
+]
+
+
+@pytest.mark.parametrize(("family", "text"), CALLS, ids=[text[:40] for _, text in CALLS])
+class TestEveryFormat:
+    def test_a_call_is_read(self, family: Any, text: str) -> None:
+        assert read(family.FORMAT, text) == [PARIS]
+
+    def test_the_text_around_it_is_kept(self, family: Any, text: str) -> None:
+        found = read(family.FORMAT, f"Let me look. {text}\nDone.")
+        assert found == ["Let me look. ", PARIS, "\nDone."]
+
+    def test_white_space_around_nothing_but_calls_is_dropped(self, family: Any, text: str) -> None:
+        assert read(family.FORMAT, f"\n\n{text}\n\n{text}\n") == [PARIS, PARIS]
+
+    def test_it_comes_as_soon_as_it_is_complete(self, family: Any, text: str) -> None:
+        """Without waiting for a closing tag."""
+        stream = parser(family.FORMAT)
+        end = text.rindex("Paris") + len("Paris")
+        early = [part for piece in text[:end] for part in stream.feed(piece)]
+        assert [part for part in early if isinstance(part, Text)] == []
+        late = [part for piece in text[end : end + 32] for part in stream.feed(piece)]
+        assert calls_in([*early, *late])
+
+    def test_a_call_of_an_unknown_tool_is_text(self, family: Any, text: str) -> None:
+        unknown = text.replace("get_weather", "rule_world")
+        assert read(family.FORMAT, f"{unknown}\n{unknown}!") == [f"{unknown}\n{unknown}!"]
+
+    def test_a_call_that_breaks_off_is_text(self, family: Any, text: str) -> None:
+        broken = text[: text.rindex("Paris")]
+        assert read(family.FORMAT, broken) == [broken]
+
+    def test_a_call_after_a_broken_one_is_read(self, family: Any, text: str) -> None:
+        # Where the broken one ends is plain only if what follows can't be part of it.
+        broken = text[: text.rindex("get_weather")] + "?!\n"
+        assert read(family.FORMAT, broken + text) == [broken, PARIS]
+
+
+SEVERAL = [
+    (
+        hermes,
+        '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n'
+        '{"name": "get_time", "arguments": {}}\n</tool_call>',
+    ),
+    (
+        mistral,
+        '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Paris"}}, '
+        '{"name": "get_time", "arguments": {}}]',
+    ),
+    (
+        mistral,
+        '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Paris"}}'
+        '{"name": "get_time", "arguments": {}}]',
+    ),
+    (mistral, '[TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}[TOOL_CALLS]get_time[ARGS]{}'),
+    (
+        llama,
+        '{"name": "get_weather", "parameters": {"city": "Paris"}}; '
+        '{"name": "get_time", "parameters": {}}',
+    ),
+    (
+        llama,
+        '<|python_tag|>{"name": "get_weather", "parameters": {"city": "Paris"}}; '
+        '{"name": "get_time", "parameters": {}}',
+    ),
+    (pythonic, "[get_weather(city='Paris'), get_time()]"),
+    (
+        deepseek,
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n"
+        '```json\n{"city": "Paris"}\n```<｜tool▁call▁end｜>\n'
+        "<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_time\n"
+        "```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    ),
+]
+
+
+@pytest.mark.parametrize(("family", "text"), SEVERAL, ids=[text[:40] for _, text in SEVERAL])
+def test_several_calls_are_counted(family: Any, text: str) -> None:
+    assert read(family.FORMAT, text) == [PARIS, NOW]
+    found = calls_in(parts(parser(family.FORMAT), text))
+    assert [call.function.index for call in found] == [0, 1]
+    assert [call.id for call in found] == ["", ""]
+
+
+ARGUMENTS = [
+    ('{"city": "a</tool_call>b", "days": 1}', {"city": "a</tool_call>b", "days": 1}),
+    ('{"city": "{\\"[]}\\\\"}', {"city": '{"[]}\\'}),
+    ('{"city": "Zürich 🌍 \\u00e9\\ud83c\\udf0d"}', {"city": "Zürich 🌍 é🌍"}),
+    ('{"city": "two\nlines\tand a tab"}', {"city": "two\nlines\tand a tab"}),
+    ('{"a": {"b": [1, {"c": [[], {}]}]}}', {"a": {"b": [1, {"c": [[], {}]}]}}),
+    (
+        '{"a": [true, false, null, -1.5e3, 0]}',
+        {"a": [True, False, None, -1500.0, 0]},
+    ),
+    ("{ }", {}),
+    ("null", {}),
+    ('"{\\"city\\": \\"Paris\\"}"', {"city": "Paris"}),
+    ('{"city": "\\ud83c"}', {"city": "\ufffd"}),
+    (f'{{"n": {2**70}}}', {"n": float(2**70)}),
+]
+
+
+@pytest.mark.parametrize(("json", "arguments"), ARGUMENTS)
+def test_arguments_are_json(json: str, arguments: dict[str, Any]) -> None:
+    text = f'<tool_call>{{"name": "get_weather", "arguments": {json}}}</tool_call>'
+    assert read(hermes.FORMAT, text) == [("get_weather", arguments)]
+
+
+@pytest.mark.parametrize(
+    "json",
+    [
+        "[1]",
+        "7",
+        '"Paris"',
+        "true",
+        "{'city': 'Paris'}",
+        '{"city": Paris}',
+        '{"city": 01}',
+        '{"city": 1e999}',
+        '{"city": NaN}',
+        '{"city": "\\q"}',
+        '{"city"}',
+        '{"city": "Paris",}',
+        '{"a":' * 70 + "1" + "}" * 70,
+    ],
+)
+def test_what_is_no_object_is_text(json: str) -> None:
+    text = f'<tool_call>{{"name": "get_weather", "arguments": {json}}}</tool_call>'
+    assert read(hermes.FORMAT, text) == [text]
+
+
+PYTHON = [
+    (r"""city='it\'s', days=-3""", {"city": "it's", "days": -3}),
+    (
+        r'''city="""two "lines"
+and \"quotes\""""''',
+        {"city": 'two "lines"\nand "quotes"'},
+    ),
+    (r'city="\u00e9\x41\U0001f30d\n\q\ud800"', {"city": "éA🌍\n\\q\ufffd"}),
+    (
+        "a=[1, 2.5, (True, None)], b={'c': [], \"d\": {}}",
+        {"a": [1, 2.5, [True, None]], "b": {"c": [], "d": {}}},
+    ),
+    ("a=true, b=null, c=false", {"a": True, "b": None, "c": False}),
+    ("'Paris', 3", {"city": "Paris", "days": 3}),
+    ("city='', days=0", {"city": "", "days": 0}),
+]
+
+
+@pytest.mark.parametrize(("python", "arguments"), PYTHON)
+def test_python_arguments_are_literals(python: str, arguments: dict[str, Any]) -> None:
+    assert read(pythonic.FORMAT, f"[get_weather({python})]") == [("get_weather", arguments)]
+
+
+@pytest.mark.parametrize(
+    "python",
+    [
+        "city=open('/etc/passwd')",
+        "city=x",
+        "city=1+1",
+        "city=f'{x}'",
+        "1, 2, 3",
+        "**{}",
+        "city='a' 'b'",
+        "city=nan",
+        "city={1: 2}",
+        "a=" + "[" * 70 + "]" * 70,
+    ],
+)
+def test_python_that_is_no_literal_is_text(python: str) -> None:
+    assert read(pythonic.FORMAT, f"[get_weather({python})]") == [f"[get_weather({python})]"]
+
+
+def test_tagged_parameters_have_the_types_of_the_definition() -> None:
+    schemas: dict[str, Any] = {"text": "string", "count": "integer", "list": "array"}
+    toolbox = Toolbox([tool("f", **schemas)])
+    given = {"text": "12", "count": "12", "list": '["a", 1]', "other": "12"}
+    text = "".join(f"<parameter={name}>\n{value}\n</parameter>\n" for name, value in given.items())
+    found = parts(CallParser(hermes.FORMAT, toolbox), f"<function=f>\n{text}</function>")
+    assert summary(found) == [
+        ("f", {"text": "12", "count": 12, "list": ["a", 1], "other": "12"}),
+    ]
+
+
+def test_a_tagged_parameter_that_is_not_of_its_type_stays_text() -> None:
+    text = "<function=get_weather><parameter=days>\ntwo\nor three\n</parameter></function>"
+    assert read(hermes.FORMAT, text) == [("get_weather", {"days": "two\nor three"})]
+
+
+class TestHoldingBack:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "if (a[1] < 2) { return [x]; }",
+            '{"answer": 42, "list": [1, 2, 3]} [link](http://x) {x} {{y}}',
+            "functools is a module; Action: none. <tool_calls> and <|tool_call",
+            "[TOOL_CALL] <｜tool",
+        ],
+    )
+    def test_what_only_looks_like_a_call_is_kept(self, text: str) -> None:
+        for family in (hermes, mistral, llama, command_r, granite, firefunction, phi, pythonic):
+            assert read(family.FORMAT, text) == [text]
+
+    def test_text_flows_until_a_call_may_begin(self) -> None:
+        stream = parser(hermes.FORMAT)
+        assert summary(stream.feed("See <to")) == ["See "]
+        assert summary(stream.feed("ast> and <tool")) == ["<toast> and "]
+        assert summary(stream.feed("_call> none")) == ["<tool_call> none"]
+
+    def test_an_object_that_can_be_no_call_is_not_held_back(self) -> None:
+        stream = parser(llama.FORMAT)
+        assert summary(stream.feed('{"ans')) == []
+        assert summary(stream.feed('wer"')) == ['{"answer"']
+
+    def test_each_call_of_a_list_comes_by_itself(self) -> None:
+        stream = parser(mistral.FORMAT)
+        assert summary(stream.feed('[TOOL_CALLS] [{"name": "get_time"}')) == [NOW]
+        assert summary(stream.feed(', {"name": "get_time"')) == []
+        assert summary(stream.feed("}")) == [NOW]
+        assert summary(stream.feed("]")) == summary(stream.finish()) == []
+
+    def test_calls_stay_when_their_list_goes_wrong(self) -> None:
+        text = '[TOOL_CALLS] [{"name": "get_time"}, {"name": "what"}] x'
+        assert read(mistral.FORMAT, text) == [NOW, ', {"name": "what"}] x']
+
+    def test_a_closing_tag_may_be_missing_or_cut(self) -> None:
+        for end in ("", "\n</tool", "\n</tool_call>"):
+            assert read(hermes.FORMAT, '<tool_call>{"name": "get_time"}' + end) == [NOW]
+
+    def test_blank_text_alone_is_kept(self) -> None:
+        assert read(hermes.FORMAT, " \n ") == [" \n "]
+
+    def test_a_text_is_one_event_for_each_piece(self) -> None:
+        stream = parser(hermes.FORMAT)
+        assert stream.feed("a < b <c> d") == [Text("a < b <c> d")]
+        assert stream.feed("") == []
+        assert not any(isinstance(part, ToolCalls) for part in stream.finish())
