@@ -243,7 +243,7 @@ class TestFromGGUF:
             (b"<html>", "m.gguf", "supplied file was not in GGUF format"),
             (b"<html>", "index.html", "unknown type"),
             (b"", "empty", "unknown type"),
-            (b"{}", "model.safetensors", "files: safetensors are not supported yet, only GGUF"),
+            (b"{}", "model.safetensors", "config.json is missing"),
         ],
     )
     def test_files_that_are_no_model(

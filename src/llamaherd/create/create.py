@@ -1,4 +1,4 @@
-"""Creating a model in the store: from another model or from GGUF files, with changes on top.
+"""Creating a model in the store: from another model or from files, with changes on top.
 
 Nothing is written until everything has been read and checked. Then the small layers, the config
 and at last the manifest are committed together, so a failure leaves neither a broken model nor a
@@ -8,12 +8,15 @@ changed one.
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, Final
 
 from llamaherd.api.requests import CreateRequest
+from llamaherd.create.convert.process import convert
 from llamaherd.create.layers import (
     Part,
     base_part,
+    converted_part,
     encode_messages,
     encode_parameters,
     gguf_part,
@@ -43,7 +46,7 @@ def create_model(
 
     ``keep_replaced`` leaves the blobs alone that a model of this name had before. Raises
     ``InvalidName``, ``InvalidDigest``, ``BadRequest`` (what the request asks for can't be),
-    ``ModelNotFound`` (``from``), ``InvalidGGUF`` and ``StoreError``.
+    ``ModelNotFound`` (``from``), ``InvalidGGUF``, ``StoreError`` and ``ConversionFailed``.
     """
     name = Name.parse(request.model)
     parts = yield from _base(library, request)
@@ -65,7 +68,10 @@ def _base(library: Library, request: CreateRequest) -> Generator[Progress, None,
     if request.from_:
         parts = _parts_of_model(library, Name.parse(request.from_))
     elif request.files:
-        parts = yield from _parts_of_files(library.blobs, "files", request.files)
+        if _are_safetensors(request.files):
+            parts = yield from _converted_parts(library.blobs, request.files)
+        else:
+            parts = yield from _parts_of_files(library.blobs, "files", request.files)
         if [part.kind for part in parts].count(MediaType.MODEL) != 1:
             raise BadRequest("files must hold exactly one model, not parts of one or several")
         parts += _recognised_template(library.blobs, parts)
@@ -98,15 +104,13 @@ def _parts_of_files(
     blobs: BlobStore, field: str, files: dict[str, str]
 ) -> Generator[Progress, None, list[Part]]:
     """One layer for each GGUF file, the model first."""
-    if any(file.endswith(".safetensors") for file in files):
+    if _are_safetensors(files):
         raise BadRequest(f"{field}: safetensors are not supported yet, only GGUF")
     parts = []
     for file in sorted(files):
         yield Progress("parsing GGUF")
         digest = parse_digest(files[file])
-        path = blobs.path(digest)
-        if not blobs.exists(digest):
-            raise NotFound(f"open {path}: no such file or directory")
+        path = _uploaded(blobs, digest)
         with store_errors("read", path), path.open("rb") as content:
             is_gguf = content.read(len(_MAGIC)) == _MAGIC
         if not is_gguf:
@@ -116,6 +120,26 @@ def _parts_of_files(
             )
         parts.append(gguf_part(blobs, digest))
     return sorted(parts, key=lambda part: part.kind != MediaType.MODEL)
+
+
+def _are_safetensors(files: dict[str, str]) -> bool:
+    return any(file.endswith(".safetensors") for file in files)
+
+
+def _converted_parts(
+    blobs: BlobStore, files: dict[str, str]
+) -> Generator[Progress, None, list[Part]]:
+    """The one layer that a folder of safetensors becomes."""
+    paths = {file: _uploaded(blobs, parse_digest(digest)) for file, digest in files.items()}
+    digest = yield from convert(blobs, paths)
+    return [converted_part(blobs, digest)]
+
+
+def _uploaded(blobs: BlobStore, digest: str) -> Path:
+    path = blobs.path(digest)
+    if not blobs.exists(digest):
+        raise NotFound(f"open {path}: no such file or directory")
+    return path
 
 
 def _recognised_template(blobs: BlobStore, parts: list[Part]) -> list[Part]:

@@ -91,6 +91,13 @@ def gguf_part(blobs: BlobStore, digest: str) -> Part:
     return _stored_part(blobs, weights.kind, digest, str(path), weights)
 
 
+def converted_part(blobs: BlobStore, digest: str) -> Part:
+    """The layer that a GGUF makes which was converted for this model."""
+    weights = read_weights(blobs.path(digest))
+    layer = Layer(media_type=weights.kind, digest=digest, size=blobs.size(digest))
+    return Part(layer, f"creating new layer {digest}", weights=weights)
+
+
 def _stored_part(
     blobs: BlobStore, kind: str, digest: str, origin: str, weights: Weights | None
 ) -> Part:

@@ -34,7 +34,13 @@ _WEIGHTS: Final = (
     ("*.gguf",),
     ("*.bin",),
 )
-_COMPANIONS: Final = ("*.json", "*/*.json", "tokenizer.model", "*/tokenizer.model")
+_COMPANIONS: Final = (
+    "*.json",
+    "*/*.json",
+    "tokenizer.model",
+    "*/tokenizer.model",
+    "chat_template.jinja",
+)
 
 #: The digests by file name of what a path means; None when nothing is there.
 Upload = Callable[[str], Mapping[str, str] | None]

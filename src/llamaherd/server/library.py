@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 from msgspec import UNSET
-from starlette.concurrency import iterate_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -162,16 +162,34 @@ async def create(request: Request) -> Response:
     Name.parse(wanted.model)
     services = services_of(request)
     steps = create_model(services.library, wanted, keep_replaced=services.settings.noprune)
-    progress = iterate_in_threadpool(steps)
+    progress = _in_threads(steps)
     if wanted.stream:
         return Lines(progress, late_errors=True)
     return Once(lambda: _last(progress), media_type="application/json")
 
 
-async def _last(values: AsyncIterator[Any]) -> Any:
+async def _in_threads(steps: Generator[Any, None, None]) -> AsyncGenerator[Any, None]:
+    """What ``steps`` yields, each step done in a thread. Closing this closes ``steps`` too, as soon
+    as the step that runs is done."""
+    running: asyncio.Future[Any] | None = None
+    try:
+        while True:
+            running = asyncio.ensure_future(asyncio.to_thread(next, steps, None))
+            # A thread can't be interrupted, so the step outlives a cancellation and is waited for.
+            if (step := await asyncio.shield(running)) is None:
+                return
+            yield step
+    finally:
+        if running is not None:
+            await asyncio.gather(running, return_exceptions=True)
+        await asyncio.to_thread(steps.close)
+
+
+async def _last(values: AsyncGenerator[Any, None]) -> Any:
     last = None
-    async for value in values:
-        last = value
+    async with aclosing(values):
+        async for value in values:
+            last = value
     return last
 
 

@@ -1,0 +1,44 @@
+"""The architectures that can be converted, by the names in ``config.json``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from llamaherd.create.convert.architectures.bert import BERT, ROBERTA
+from llamaherd.create.convert.architectures.gemma import GEMMA, GEMMA2, GEMMA3
+from llamaherd.create.convert.architectures.llama import LLAMA, MIXTRAL
+from llamaherd.create.convert.architectures.nomic_bert import NOMIC_BERT
+from llamaherd.create.convert.architectures.phi3 import PHI3
+from llamaherd.create.convert.architectures.qwen import QWEN2, QWEN3
+from llamaherd.create.convert.config import Config
+from llamaherd.create.convert.plan import Architecture
+
+ARCHITECTURES: Final = {
+    "LlamaForCausalLM": LLAMA,
+    "MistralForCausalLM": LLAMA,
+    "MixtralForCausalLM": MIXTRAL,
+    "GemmaForCausalLM": GEMMA,
+    "Gemma2ForCausalLM": GEMMA2,
+    "Gemma3ForCausalLM": GEMMA3,
+    "Phi3ForCausalLM": PHI3,
+    "Qwen2ForCausalLM": QWEN2,
+    "Qwen3ForCausalLM": QWEN3,
+    "BertModel": BERT,
+    "BertForMaskedLM": BERT,
+    "RobertaModel": ROBERTA,
+    "XLMRobertaModel": ROBERTA,
+    "NomicBertModel": NOMIC_BERT,
+}
+
+
+def architecture_of(config: Config) -> Architecture:
+    """Raises ``BadRequest`` for a model that can't be converted."""
+    names = config.get("architectures")
+    if not isinstance(names, list) or not names:
+        raise config.wrong("architectures", "a list with a name", names)
+    architecture = ARCHITECTURES.get(names[0]) if isinstance(names[0], str) else None
+    if architecture is None:
+        raise config.wrong("architectures", f"one of {', '.join(ARCHITECTURES)}", names[0])
+    if config.get("quantization_config") is not None:
+        raise config.wrong("quantization_config", "none: unquantised weights", "one")
+    return architecture

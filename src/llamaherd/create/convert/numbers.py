@@ -1,0 +1,101 @@
+"""The numbers of a tensor on their way from one type and order to another, a piece at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from llamaherd.create.convert.checkpoint import ELEMENT_SIZES, StoredTensor
+from llamaherd.create.convert.writer import ElementType
+from llamaherd.errors import BadRequest
+from llamaherd.store.files import store_errors
+
+#: Elements in a piece, unless the rows that change places together are more.
+PIECE: Final = 1 << 21
+
+_Elements = npt.NDArray[Any]
+_STORED_AS: Final = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+
+
+def converted(
+    source: StoredTensor,
+    target: ElementType,
+    *,
+    head_rows: int = 0,
+    plus: float = 0.0,
+    skip: int = 0,
+) -> Iterator[memoryview]:
+    """The bytes of ``source``, without its first ``skip`` elements, as ``target``.
+
+    ``head_rows`` says how many rows make a head whose rotary halves must be interleaved; ``plus``
+    is added to every element. Each piece is valid until the next is asked for. Raises
+    ``BadRequest`` for numbers that F16 can't hold, and when the file has changed.
+    """
+    group = head_rows * _row_length(source) if head_rows else 1
+    size = max(PIECE // group, 1) * group
+    for elements in _read(source, skip, size):
+        if head_rows:
+            elements = _interleaved(elements, head_rows, group)
+        yield _as_type(elements, source, target, plus).data.cast("B")
+
+
+def _row_length(source: StoredTensor) -> int:
+    return source.element_count // source.shape[0]
+
+
+def _read(source: StoredTensor, skip: int, size: int) -> Iterator[_Elements]:
+    """``size`` elements at a time, in one array that is used again and again."""
+    kind = _STORED_AS[source.dtype]
+    count = source.element_count - skip
+    buffer = np.empty(min(size, count), kind)
+    with store_errors("read", source.path), source.path.open("rb", buffering=0) as file:
+        file.seek(source.offset + skip * ELEMENT_SIZES[source.dtype])
+        for start in range(0, count, size):
+            elements = buffer[: min(size, count - start)]
+            _fill(file.fileno(), elements.data.cast("B"), source)
+            yield elements
+
+
+def _fill(descriptor: int, target: memoryview, source: StoredTensor) -> None:
+    done = 0
+    while done < len(target):
+        got = os.readv(descriptor, [target[done:]])
+        if not got:
+            raise BadRequest(f"{source.file}: the file ends within tensor {source.name}")
+        done += got
+
+
+def _interleaved(elements: _Elements, head_rows: int, group: int) -> _Elements:
+    """Transformers rotates row ``i`` of a head with row ``i + half``, llama.cpp with the next."""
+    halves = elements.reshape(-1, 2, head_rows // 2, group // head_rows)
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(-1)
+
+
+def _as_type(
+    elements: _Elements, source: StoredTensor, target: ElementType, plus: float
+) -> _Elements:
+    if not plus and source.dtype == target.name:
+        return elements
+    numbers = _as_floats(elements)
+    if plus:
+        numbers = numbers + np.float32(plus)
+    if target is ElementType.F32:
+        return numbers
+    try:
+        with np.errstate(over="raise"):
+            return numbers.astype(np.float16)
+    except FloatingPointError:
+        raise BadRequest(
+            f"{source.file}: tensor {source.name} has numbers beyond 65504, the largest of F16"
+        ) from None
+
+
+def _as_floats(elements: _Elements) -> npt.NDArray[np.float32]:
+    """BF16 is the upper half of an F32."""
+    if elements.dtype == np.uint16:
+        return (elements.astype(np.uint32) << 16).view(np.float32)
+    return elements.astype(np.float32, copy=False)

@@ -1,0 +1,122 @@
+"""Converting in a process of its own, which may crash or be killed without harm."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from llamaherd.create.convert.report import Converted, Failed, Report, Underway
+from llamaherd.errors import BadRequest, LlamaherdError, StoreError
+from llamaherd.runner.child import Exit
+from llamaherd.store.blobs import BlobStore
+from llamaherd.store.files import discard, open_temporary, publish
+from llamaherd.store.progress import Progress
+
+STATUS: Final = "converting model"
+
+#: Seconds between two lines of progress when the process says nothing, so that a caller who has
+#: lost interest can stop it then.
+_PATIENCE: Final = 0.5
+
+_READ: Final = 1 << 16
+
+
+class ConversionFailed(LlamaherdError):
+    """The converting process came to a bad end."""
+
+
+def convert(blobs: BlobStore, files: Mapping[str, Path]) -> Generator[Progress, None, str]:
+    """The digest of the GGUF, which is then in the store, made of safetensors and what belongs to
+    them, by their names in the folder.
+
+    Closing the generator ends the conversion. Raises ``BadRequest`` when the files can't be
+    converted, ``StoreError`` and ``ConversionFailed``; then nothing is left in the store.
+    """
+    yield Progress(STATUS)
+    file, temporary = open_temporary(blobs.folder)
+    try:
+        digest = yield from _run(file.fileno(), files)
+        publish(file, temporary, blobs.path(digest))
+    finally:
+        discard(file, temporary)
+    return digest
+
+
+def _run(descriptor: int, files: Mapping[str, Path]) -> Generator[Progress, None, str]:
+    # -P keeps a folder named llamaherd in the working directory from being run instead.
+    command = [sys.executable, "-P", "-m", f"{__package__}.child", str(descriptor)]
+    with tempfile.TemporaryFile() as errors, _process(command, descriptor, errors) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        request = msgspec.json.encode({name: str(path) for name, path in files.items()})
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(request + b"\n")
+        last: Report | None = None
+        for last in _reports(process.stdout):
+            if isinstance(last, Underway):
+                yield Progress(STATUS, total=last.total, completed=last.completed)
+        returncode = process.wait()
+        return _digest(last, returncode, errors)
+
+
+@contextlib.contextmanager
+def _process(
+    command: list[str], descriptor: int, errors: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The session of its own keeps a terminal's Ctrl-C for the server, which then decides."""
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            bufsize=0,
+            pass_fds=(descriptor,),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ConversionFailed(f"can't start a process: {error.strerror}") from error
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _reports(output: IO[bytes]) -> Iterator[Report]:
+    """Each report, and the last one again when there was none for a while."""
+    buffer = b""
+    last = Underway(0, 0)
+    while True:
+        if not select.select([output], [], [], _PATIENCE)[0]:
+            yield last
+            continue
+        received = output.read(_READ)
+        if not received:
+            return
+        *lines, buffer = (buffer + received).split(b"\n")
+        for line in lines:
+            report = msgspec.json.decode(line, type=Report)
+            if isinstance(report, Underway):
+                last = report
+            yield report
+
+
+def _digest(last: Report | None, returncode: int, errors: IO[bytes]) -> str:
+    match last:
+        case Converted(digest) if returncode == 0:
+            return digest
+        case Failed(message, is_request):
+            raise (BadRequest if is_request else StoreError)(message)
+        case _:
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").splitlines()
+            raise ConversionFailed(f"the conversion failed, {Exit.of(returncode, lines)}")

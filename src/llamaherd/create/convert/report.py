@@ -1,0 +1,28 @@
+"""What a converting process tells the server, each as a line of JSON."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Underway(msgspec.Struct, tag="underway", frozen=True):
+    """So many of ``total`` bytes are written."""
+
+    completed: int
+    total: int
+
+
+class Converted(msgspec.Struct, tag="converted", frozen=True):
+    """All is written; ``digest`` is that of the file."""
+
+    digest: str
+
+
+class Failed(msgspec.Struct, tag="failed", frozen=True):
+    """``is_request`` says whether the user's files are to blame, not the store."""
+
+    message: str
+    is_request: bool
+
+
+Report = Underway | Converted | Failed
