@@ -35,6 +35,9 @@ _REMEMBERED: Final = 32
 #: Masks are short work, but a hostile grammar's may take a second: it mustn't hold up the others.
 _MASK_THREADS: Final = 4
 
+#: Strings may have any character as ``\\uXXXX``, never half of a surrogate pair.
+_STRINGS: Final[JsonCompileOptions] = {"json_allow_general_unicode_escapes": True}
+
 #: JSON on one line, as Python writes it: all but the values is then forced.
 _ONE_LINE: Final[JsonCompileOptions] = {
     "whitespace_flexible": False,
@@ -49,8 +52,12 @@ _LAID_OUT: Final[JsonCompileOptions] = {"whitespace_pattern": r" ?|\n[ \t]{0,32}
 #: What llguidance ignores and may be ignored: JSON Schema has unknown formats as annotations.
 _HARMLESS: Final = "Unknown format"
 
+#: llguidance's parser of JSON takes about a hundred levels.
+_TOO_DEEP: Final = "recursion limit"
+
 #: llguidance's word for: no token is allowed, and the grammar isn't satisfied yet.
 _DEAD_END: Final = "NoExtension"
+_UNSPELLABLE: Final = "forced bytes"
 
 
 class Grammars:
@@ -146,7 +153,7 @@ def _check(matcher: LLMatcher) -> None:
     if not matcher.is_error():
         return
     reason = _first_line(matcher.get_error())
-    if reason.startswith(_DEAD_END):
+    if reason.startswith(_DEAD_END) or _UNSPELLABLE in reason:
         reason = "no token of the model can go on from here"
     raise FormatError(f"the reply can't follow its format: {reason}")
 
@@ -183,8 +190,8 @@ class _Compiler:
     def _compile_schema(self, schema: Schema, layout: JsonCompileOptions) -> LLMatcher:
         matcher, problem = self._try_schema(schema, layout)
         if problem:
-            where = locate(schema, problem, lambda part: self._try_schema(part, layout)[1])
-            raise FormatError(f"invalid JSON schema in format: {where}: {problem}")
+            where, why = locate(schema, problem, lambda part: self._try_schema(part, layout)[1])
+            raise FormatError(f"invalid JSON schema in format: {where}: {why}")
         return matcher
 
     def _try_schema(self, schema: Schema, layout: JsonCompileOptions) -> tuple[LLMatcher, str]:
@@ -192,13 +199,16 @@ class _Compiler:
         from llguidance import LLMatcher
 
         # Lenient compilation turns what isn't supported into warnings, and so tells it apart.
-        options: JsonCompileOptions = {**layout, "lenient": True}
+        options: JsonCompileOptions = {**layout, **_STRINGS, "lenient": True}
         matcher = self._new_matcher(LLMatcher.grammar_from_json_schema(schema, overrides=options))
         problems = [
             matcher.get_error(),
             *(text for text in matcher.get_grammar_warnings() if not text.startswith(_HARMLESS)),
         ]
-        return matcher, next(filter(None, map(_first_line, problems)), "")
+        problem = next(filter(None, map(_first_line, problems)), "")
+        if problem.startswith(_TOO_DEEP):
+            raise FormatError("the schema in format is nested too deeply")
+        return matcher, problem
 
     def _compile_grammar(self, text: str) -> LLMatcher:
         from llguidance import LLMatcher
@@ -219,7 +229,10 @@ class _Compiler:
 
 def _read_schema(text: str) -> Schema:
     check_multiples(text)
-    return without_settings(json.loads(text))
+    try:
+        return without_settings(json.loads(text))
+    except RecursionError:
+        raise FormatError("the schema in format is nested too deeply") from None
 
 
 def _as_lark(text: str) -> str:

@@ -34,6 +34,9 @@ _AS_VALUE: Final = (
 )
 _IN_LIST: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 
+#: Where a part can't be satisfied, llguidance says it of the whole in other words.
+_UNSATISFIABLE: Final = "Unsatisfiable"
+
 #: A fault is looked for in this many parts at most, for each costs a compilation.
 _MOST_PARTS: Final = 300
 
@@ -66,25 +69,25 @@ def check_multiples(text: str) -> None:
             )
 
 
-def locate(schema: Schema, problem: str, problem_of: Callable[[Schema], str]) -> str:
-    """The innermost part of ``schema`` that has ``problem`` by itself, as a JSON pointer (``#/…``).
+def locate(schema: Schema, problem: str, problem_of: Callable[[Schema], str]) -> tuple[str, str]:
+    """The innermost part of ``schema`` with such a problem of its own: JSON pointer and problem.
 
     ``problem_of`` says what is wrong with a schema, "" if nothing is.
     """
     definitions: Schema = {name: schema[name] for name in _DEFINITIONS if name in schema}
-    pointer = "#"
-    part = schema
+    pointer, part = "#", schema
     attempts = 0
     while True:
         for name, child in _children(part):
             attempts += 1
             if attempts > _MOST_PARTS:
-                return pointer
-            if problem_of({**definitions, **child}) == problem:
-                pointer, part = f"{pointer}/{name}", child
+                return pointer, problem
+            found = problem_of({**definitions, **child})
+            if found == problem or (_UNSATISFIABLE in found and _UNSATISFIABLE in problem):
+                pointer, part, problem = f"{pointer}/{name}", child, found
                 break
         else:
-            return pointer
+            return pointer, problem
 
 
 def _children(schema: Schema) -> Iterator[tuple[str, Schema]]:
