@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Final, TextIO
 
 
 def _quote(text: str) -> str:
@@ -29,10 +29,24 @@ class LineFormatter(logging.Formatter):
         return line
 
 
-def configure_logging(debug: bool, stream: TextIO | None = None) -> None:
+#: What a runner writes to its server, which writes it on in its own form (``leveled``).
+PLAIN: Final = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+
+_LEVELS: Final = logging.getLevelNamesMapping()
+
+
+def leveled(line: str) -> tuple[int, str]:
+    """Level and message of a line in ``PLAIN`` form; any other line is information."""
+    name, _, message = line.partition(" ")
+    return (_LEVELS[name], message) if name in _LEVELS else (logging.INFO, line)
+
+
+def configure_logging(
+    debug: bool, stream: TextIO | None = None, formatter: logging.Formatter | None = None
+) -> None:
     """Send the records of llamaherd and of the libraries' warnings to ``stream`` (stderr)."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(formatter or LineFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -54,9 +54,10 @@ def function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
 
 
 # ggml_log_level: none, debug, info, warning, error, and 5 to continue the last line. llama.cpp
-# talks much, so its information counts as debugging and its warnings as information.
+# talks much, so its information counts as debugging and its warnings as information. What it calls
+# debugging are dumps of its graphs, which we never show.
 _LEVELS: Final = {
-    1: logging.DEBUG,
+    1: logging.DEBUG - 1,
     2: logging.DEBUG,
     3: logging.INFO,
     4: logging.ERROR,

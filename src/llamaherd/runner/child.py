@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO, Final, cast
 
+from llamaherd.observe import leveled
 from llamaherd.runner.protocol import (
     HEADER_SIZE,
     ProtocolError,
@@ -44,6 +45,9 @@ _LONGEST_LINE: Final = 4096
 _KEPT_LINES: Final = 40
 _TELLING: Final = re.compile(r"error|assert|what\(\)|exception|fatal|fail|out of memory", re.I)
 
+#: What stands before llama.cpp's own files in its assertions: where it was compiled.
+_BUILD_PATH: Final = re.compile(r"\S*/(?=llama\.cpp/)")
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:
@@ -62,6 +66,7 @@ class Exit:
         """
         lines = [line.strip() for line in reversed(stderr) if line.strip()]
         words = next((line for line in lines if _TELLING.search(line)), lines[0] if lines else "")
+        words = _BUILD_PATH.sub("", leveled(words)[1])
         if returncode < 0:
             return cls(None, -returncode, words)
         return cls(returncode, None, words)
@@ -277,4 +282,5 @@ class Child:
 
     def _log(self, lines: Sequence[str]) -> None:
         for line in lines:
-            log.info("%d: %s", self.pid, line)
+            level, message = leveled(line)
+            log.log(level, "%d: %s", self.pid, message)

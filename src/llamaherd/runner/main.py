@@ -1,8 +1,8 @@
 """The runner process: one model, behind ``runner.protocol`` on standard input and output.
 
-Three threads: the main thread runs the engine; a reader takes in messages, answers what needs no
-engine, and ends the process when the server has gone, even during a long evaluation; another waits
-for SIGTERM for the same reason.
+The main thread runs the engine; a reader thread takes in messages, answers what needs no engine, and
+ends the process when the server has gone, even during a long evaluation; another waits for SIGTERM
+for the same reason. Long texts are tokenized in threads of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import queue
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
 
@@ -23,7 +24,7 @@ from llamaherd.engine.engine import Engine
 from llamaherd.errors import LoadError, PromptError
 from llamaherd.llama.backend import InvalidText, InvalidToken
 from llamaherd.llama.environment import choose_threads, prepare
-from llamaherd.observe import configure_logging
+from llamaherd.observe import PLAIN, configure_logging
 from llamaherd.runner.frames import FrameWriter, read_frame
 from llamaherd.runner.protocol import (
     VERSION,
@@ -54,6 +55,11 @@ logger = logging.getLogger(__name__)
 #: Progress of loading is told in steps of this.
 _PROGRESS_STEP: Final = 0.01
 
+#: Texts of more characters are tokenized in threads of their own: llama.cpp takes quadratic time for
+#: some, and cancellations must get through meanwhile.
+_LONG_TEXT: Final = 1 << 16
+_TRANSLATORS: Final = 2
+
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -66,6 +72,7 @@ class Runner:
         self._inbox: queue.SimpleQueue[ServerMessage] = queue.SimpleQueue()
         self._vocabulary: Vocabulary | None = None
         self._engine: Engine | None = None
+        self._translators = ThreadPoolExecutor(_TRANSLATORS, "translator")
 
     def run(self) -> NoReturn:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
@@ -155,12 +162,23 @@ class Runner:
     def _receive(self, message: ServerMessage) -> None:
         if isinstance(message, Shutdown):
             os._exit(0)
+        if isinstance(message, Tokenize) and len(message.text) > _LONG_TEXT:
+            self._translators.submit(self._answer, message)
+            return
         if isinstance(message, (Tokenize, Detokenize)):
-            self._writer.send([self._translate(message)])
+            self._answer(message)
             return
         self._inbox.put(message)
         if isinstance(message, Cancel) and self._engine is not None:
             self._engine.interrupt(message.id)
+
+    def _answer(self, message: Tokenize | Detokenize) -> None:
+        try:
+            answer = self._translate(message)
+        except Exception as error:
+            logger.exception("request %d failed", message.id)
+            answer = Failed(message.id, str(error) or type(error).__name__)
+        self._writer.send([answer])
 
     def _translate(self, message: Tokenize | Detokenize) -> RunnerMessage:
         vocabulary = self._vocabulary
@@ -237,7 +255,7 @@ def _end_when_woken(descriptor: int) -> None:
 def main() -> NoReturn:
     source, target = take_over_pipes()
     end_with_the_server()
-    configure_logging(Settings.from_environ().debug)
+    configure_logging(Settings.from_environ().debug, formatter=PLAIN)
     try:
         Runner(source, FrameWriter(target, lost=lambda: os._exit(0))).run()
     except BaseException:

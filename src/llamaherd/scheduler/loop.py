@@ -16,8 +16,8 @@ from typing import Any, Final, Protocol
 from llamaherd import hardware
 from llamaherd.config import Settings
 from llamaherd.duration import FOREVER, MICROSECOND, SECOND
-from llamaherd.errors import LlamaherdError, LoadError
-from llamaherd.runner.process import Runner
+from llamaherd.errors import LlamaherdError, LoadError, ShuttingDown
+from llamaherd.runner.process import UNLOADED, Runner
 from llamaherd.runner.protocol import Load
 from llamaherd.scheduler import events
 from llamaherd.scheduler.memory import Memory
@@ -150,6 +150,7 @@ class Scheduler:
         self._events: deque[events.Event] = deque()
         self._deciding = False
         self._timer: Timer | None = None
+        self._why_stop = UNLOADED
 
     @asynccontextmanager
     async def acquire(
@@ -204,6 +205,7 @@ class Scheduler:
 
     async def close(self) -> None:
         """End all runners and reject all requests, now and later."""
+        self._why_stop = ShuttingDown().message
         self._tell(events.ShutdownAsked())
         await self._ended(list(self._entries))
         await asyncio.gather(*self._stops)
@@ -318,7 +320,7 @@ class Scheduler:
         if entry.runner is None:
             entry.starting.cancel()
         else:
-            stop = asyncio.create_task(entry.runner.stop())
+            stop = asyncio.create_task(entry.runner.stop(reason=self._why_stop))
             self._stops.add(stop)
             stop.add_done_callback(self._stops.discard)
 
