@@ -18,6 +18,7 @@ def main() -> None:
     for module, arguments in (
         ("benchmarks.startup", []),
         ("benchmarks.decode", [model, *sys.argv[1:]]),
+        ("benchmarks.structured", [model]),
     ):
         print(f"{module} {' '.join(arguments)}", flush=True)
         subprocess.run([sys.executable, "-m", module, *arguments], check=True)

@@ -60,9 +60,13 @@ class Server:
             "POST", "/api/create", {"model": name, "files": {path.name: digest}, "stream": False}
         )
 
-    def stream(self, model: str, prompt: str, options: dict[str, Any]) -> StreamedRun:
+    def stream(
+        self, model: str, prompt: str, options: dict[str, Any], form: Any = None
+    ) -> StreamedRun:
+        """``form`` is the request's ``format``."""
         connection = http.client.HTTPConnection(self.host, timeout=600)
-        body = json.dumps({"model": model, "prompt": prompt, "raw": True, "options": options})
+        request = {"model": model, "prompt": prompt, "raw": True, "options": options}
+        body = json.dumps(request | {"format": form})
         started = time.perf_counter_ns()
         connection.request("POST", "/api/generate", body)
         answer = connection.getresponse()
