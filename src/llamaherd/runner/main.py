@@ -1,8 +1,8 @@
 """The runner process: one model, behind ``runner.protocol`` on standard input and output.
 
-The main thread runs the engine; a reader thread takes in messages, answers what needs no engine, and
-ends the process when the server has gone, even during a long evaluation; another waits for SIGTERM
-for the same reason. Long texts are tokenized in threads of their own.
+The main thread runs the engine; a reader thread takes in messages, answers what needs no engine,
+and ends the process when the server has gone, even during a long evaluation; another waits for
+SIGTERM for the same reason. Long texts are tokenized in threads of their own.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ logger = logging.getLogger(__name__)
 #: Progress of loading is told in steps of this.
 _PROGRESS_STEP: Final = 0.01
 
-#: Texts of more characters are tokenized in threads of their own: llama.cpp takes quadratic time for
-#: some, and cancellations must get through meanwhile.
+#: Texts of more characters are tokenized in threads of their own: llama.cpp takes quadratic time
+#: for some, and cancellations must get through meanwhile.
 _LONG_TEXT: Final = 1 << 16
 _TRANSLATORS: Final = 2
 
