@@ -110,7 +110,8 @@ def test_a_stream_has_each_call_in_a_line_of_its_own(server: RunningServer) -> N
 
 
 def test_without_tools_the_reply_is_left_as_it_is(server: RunningServer) -> None:
-    for tools in ([], None):
+    nothing: list[Any] = [[], None]
+    for tools in nothing:
         assert ask(server, tools=tools) == {"role": "assistant", "content": REPLY}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from llamaherd.events import Done, Event, Stats, Text
 from llamaherd.formats import grammar_of
 from llamaherd.messages import Tool
 from llamaherd.prompt.builder import Building, Prompt, chat_prompt, generate_prompt
-from llamaherd.prompt.replies import ReplyParser, reply_parser
+from llamaherd.prompt.replies import ReplyParser, is_plain, reply_parser
 from llamaherd.prompt.template import GoTemplate, PromptTemplate, Think
 from llamaherd.runner.process import Generation as RunnerGeneration
 from llamaherd.runner.process import Runner
@@ -41,7 +41,7 @@ class Generation:
         self._catalog = catalog
         self._scheduler = scheduler
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """The events of ``/api/generate``; an empty prompt only loads or unloads the model."""
         started = time.perf_counter_ns()
         model = await self._find(request.model)
@@ -56,8 +56,10 @@ class Generation:
                 yield Done("load")
                 return
             prompt, tokens = await _build(_generate_building(model, request, None), grant.runner)
-            template = _template(model, request) or model.template
-            parser = await _parser(template, prompt, (), request.think)
+            template = _template(model, request)
+            parser = None
+            if template or request.think:
+                parser = await _parser(template or model.template, prompt, (), request.think)
             start = await grant.runner.tokenize("")
             conversation = [*request.context, *tokens[len(start) :]]
             async with aclosing(
@@ -71,7 +73,7 @@ class Generation:
                     context = [] if request.raw else [*conversation, *message.tokens]
                     yield _done(message, grant, started, context)
 
-    async def chat(self, request: ChatRequest) -> AsyncIterator[Event]:
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """The events of ``/api/chat``; without messages it only loads or unloads the model."""
         started = time.perf_counter_ns()
         model = await self._find(request.model)
@@ -254,7 +256,7 @@ async def _parser(
 
     The template is probed for the forms that it knows, so that happens in a thread too.
     """
-    if not tools and not think:
+    if is_plain(template, tools=tools, think=think):
         return None
     return await asyncio.to_thread(reply_parser, template, prompt.text, tools=tools, think=think)
 
