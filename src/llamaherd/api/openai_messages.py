@@ -1,0 +1,170 @@
+"""Conversations and tools as OpenAI's clients send them, in our own terms."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from llamaherd.api import gojson
+from llamaherd.errors import BadRequest
+from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
+
+_DATA_URL: Final = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+
+#: Roles that others know under another name.
+_ROLES: Final = {"developer": "system", "function": "tool"}
+
+#: A blank line, as between neighbouring messages of one role: Ollama makes a message of each part.
+_BETWEEN_PARTS: Final = "\n\n"
+
+_FUNCTION: Final = gojson.object_of(
+    {"name": gojson.string, "arguments": gojson.anything}, "openai.Function"
+)
+_TOOL_CALL: Final = gojson.object_of(
+    {"id": gojson.string, "type": gojson.string, "function": _FUNCTION}, "openai.ToolCall"
+)
+_MESSAGE: Final = gojson.object_of(
+    {
+        "role": gojson.string,
+        "content": gojson.anything,
+        "reasoning": gojson.string,
+        "reasoning_content": gojson.string,
+        "tool_calls": gojson.list_of(_TOOL_CALL, "openai.ToolCall"),
+        "tool_call_id": gojson.string,
+        "name": gojson.string,
+    },
+    "openai.Message",
+)
+_MESSAGES: Final = gojson.list_of(_MESSAGE, "openai.Message")
+_TOOLS: Final = gojson.list_of(
+    gojson.object_of({"type": gojson.string, "function": gojson.mapping}, "api.Tool"), "api.Tool"
+)
+
+
+def messages(value: Any, path: str) -> list[Message]:
+    """The ``messages`` of a request; results of tools get the name that the call had."""
+    called: dict[str, str] = {}
+    found = []
+    for index, given in enumerate(_MESSAGES(value, path)):
+        place = f"messages[{index}]"
+        role = given.get("role", "").lower()
+        text, images = _content(given.get("content"), role, f"{place}.content")
+        calls = _tool_calls(given.get("tool_calls", ()), f"{place}.tool_calls")
+        called |= {call.id: call.function.name for call in calls}
+        call_id = given.get("tool_call_id", "")
+        is_result = role in ("tool", "function")
+        found.append(
+            Message(
+                role=_ROLES.get(role, role),
+                content=text,
+                thinking=given.get("reasoning") or given.get("reasoning_content", ""),
+                images=images,
+                tool_calls=calls,
+                tool_name=(given.get("name") or called.get(call_id, "")) if is_result else "",
+                tool_call_id=call_id,
+            )
+        )
+    return found
+
+
+def _content(value: Any, role: str, place: str) -> tuple[str, list[bytes]]:
+    """Text and images of a message; what a model says may be empty beside its tool calls."""
+    if isinstance(value, str):
+        return value, []
+    if value is None and role in ("assistant", "tool", "function"):
+        return "", []
+    if not isinstance(value, list):
+        kind = gojson.json_type(value)
+        raise BadRequest(f"{place}: expected a string or an array of parts, not {kind}")
+    texts: list[str] = []
+    images: list[bytes] = []
+    for index, part in enumerate(value):
+        match part:
+            case {"type": "text", "text": str(text)} | {"type": "refusal", "refusal": str(text)}:
+                texts.append(text)
+            case {"type": "image_url", "image_url": {"url": str(url)} | str(url)}:
+                images.append(_image(url, f"{place}[{index}].image_url"))
+            case _:
+                raise BadRequest(f"{place}[{index}]: {_unknown_part(part)}")
+    return _BETWEEN_PARTS.join(texts), images
+
+
+def _unknown_part(part: Any) -> str:
+    expected = "expected an object of type text or image_url"
+    if not isinstance(part, dict):
+        return f"{expected}, not {gojson.json_type(part)}"
+    kind = part.get("type")
+    if kind in ("text", "refusal", "image_url"):
+        return f'"{kind}" is missing or of the wrong type'
+    return f"{expected}, not {msgspec.json.encode(kind).decode()}"
+
+
+def _image(url: str, place: str) -> bytes:
+    """The bytes of a data URL. Other URLs would make the server fetch what strangers name."""
+    head = _DATA_URL.match(url)
+    if head is None:
+        raise BadRequest(f"{place}: expected a data URL with base64, data:image/png;base64,…")
+    try:
+        return base64.b64decode("".join(url[head.end() :].split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest(f"{place}: illegal base64 data") from error
+
+
+def _tool_calls(given: Sequence[dict[str, Any]], place: str) -> list[ToolCall]:
+    calls = []
+    for index, call in enumerate(given):
+        function = call.get("function", {})
+        arguments = _arguments(function.get("arguments"), f"{place}[{index}].function.arguments")
+        name = function.get("name", "")
+        calls.append(ToolCall(ToolCallFunction(name, arguments, index), call.get("id", "")))
+    return calls
+
+
+def _arguments(value: Any, place: str) -> dict[str, Any]:
+    """Arguments of a call, which OpenAI has as the text of a JSON object."""
+    if isinstance(value, str):
+        try:
+            value = msgspec.json.decode(value) if value.strip() else {}
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise BadRequest(f"{place}: invalid tool call arguments: {error}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        kind = gojson.json_type(value)
+        raise BadRequest(f"{place}: invalid tool call arguments: {kind} instead of object")
+    return value
+
+
+def tools(value: Any, path: str) -> list[Tool]:
+    found = []
+    for index, tool in enumerate(_TOOLS(value, path)):
+        kind = tool.get("type", "function")
+        if kind != "function":
+            raise BadRequest(f'tools[{index}].type: only "function" is supported, not "{kind}"')
+        if not isinstance(tool.get("function", {}).get("name"), str):
+            raise BadRequest(f"tools[{index}].function.name: expected a string")
+        found.append(Tool(kind, tool["function"]))
+    return found
+
+
+def chosen_tools(offered: list[Tool], choice: Any) -> list[Tool]:
+    """The tools that the model is told of.
+
+    ``choice`` is "auto", "required", "none" or one function; that the model calls one is up to it.
+    """
+    match choice:
+        case None | "auto" | "required" | "any":
+            return offered
+        case "none":
+            return []
+        case {"type": "function", "function": {"name": str(name)}}:
+            chosen = [tool for tool in offered if tool.function["name"] == name]
+            if not chosen:
+                raise BadRequest(f'tool_choice: there is no function "{name}" among the tools')
+            return chosen
+    raise BadRequest('tool_choice: expected "none", "auto", "required" or a function')

@@ -1,0 +1,238 @@
+"""What OpenAI's API answers: events as completions, whole or in chunks, and errors."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from llamaherd.events import Done, Event, Text, Thinking, ToolCalls
+from llamaherd.messages import ToolCall
+
+FINGERPRINT: Final = "fp_ollama"
+
+ErrorKind = Literal["invalid_request_error", "api_error"]
+
+
+def error_object(message: str, kind: ErrorKind) -> Mapping[str, Any]:
+    """As Ollama: an "invalid_request_error" could not be read, all others are an "api_error"."""
+    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+
+
+class Usage(Struct):
+    """In tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class FunctionCall(Struct):
+    """``arguments`` is the text of a JSON object."""
+
+    name: str
+    arguments: str
+
+
+class WireToolCall(Struct):
+    """``index`` counts the calls of one reply."""
+
+    id: str
+    index: int
+    type: str
+    function: FunctionCall
+
+
+class ReplyMessage(Struct):
+    """A whole message, or in a chunk what comes to it."""
+
+    role: str = "assistant"
+    content: str = ""
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[WireToolCall] | UnsetType = UNSET
+
+
+class ChatChoice(Struct):
+    index: int
+    message: ReplyMessage
+    finish_reason: str | None
+
+
+class ChatChunkChoice(Struct):
+    index: int
+    delta: ReplyMessage
+    finish_reason: str | None
+
+
+class TextChoice(Struct):
+    text: str
+    index: int
+    finish_reason: str | None
+
+
+Choice = ChatChoice | ChatChunkChoice | TextChoice
+
+
+class Reply(Struct):
+    """A completion or a chunk of one; ``created`` in seconds since 1970."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: Sequence[Choice]
+    usage: Usage | UnsetType = UNSET
+
+
+class Model(Struct):
+    """An entry of ``/v1/models``; ``created`` is when it last changed, in seconds since 1970."""
+
+    id: str
+    created: int
+    owned_by: str
+    object: str = "model"
+
+
+class Tally:
+    """What was spent on all choices: of ``n`` replies to one prompt, the prompt counts once."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._prompt = 0
+        self._completion = 0
+
+    def add(self, index: int, done: Done) -> None:
+        if done.stats is None:
+            return
+        self._completion += done.stats.eval_count
+        if index % self._n == 0:
+            self._prompt += done.stats.prompt_eval_count
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(self._prompt, self._completion, self._prompt + self._completion)
+
+
+class Completions(ABC):
+    """How one of the two interfaces words the replies to one request."""
+
+    _prefix: ClassVar[str]
+    _kind: ClassVar[str]
+    _chunk_kind: ClassVar[str]
+
+    def __init__(self, model: str, n: int) -> None:
+        self._id = f"{self._prefix}-{secrets.randbelow(10**9)}"
+        self._created = int(time.time())
+        self._model = model
+        self._tally = Tally(n)
+
+    def chunk(self, index: int, event: Event) -> Reply:
+        """What comes to choice ``index``."""
+        return self._reply(self._chunk_kind, [self._part(index, event)])
+
+    def whole(self, choices: Sequence[Sequence[Event]]) -> Reply:
+        """All events of every choice as the one reply of a request that doesn't stream."""
+        found = [self._choice(index, events) for index, events in enumerate(choices)]
+        return self._reply(self._kind, found, self._tally.usage)
+
+    def usage(self) -> Reply:
+        """The chunk after the last, for ``stream_options.include_usage``."""
+        return self._reply(self._chunk_kind, [], self._tally.usage)
+
+    def _reply(
+        self, kind: str, choices: Sequence[Choice], usage: Usage | UnsetType = UNSET
+    ) -> Reply:
+        return Reply(
+            self._id, kind, self._created, self._model, FINGERPRINT, choices=choices, usage=usage
+        )
+
+    def _finish(self, index: int, done: Done) -> str:
+        """The reason for the end. An empty prompt, which only loads the model, ends at once."""
+        self._tally.add(index, done)
+        return "length" if done.reason == "length" else "stop"
+
+    @abstractmethod
+    def _part(self, index: int, event: Event) -> Choice: ...
+
+    @abstractmethod
+    def _choice(self, index: int, events: Sequence[Event]) -> Choice: ...
+
+
+class ChatCompletions(Completions):
+    """The dialect of ``/v1/chat/completions``."""
+
+    _prefix = "chatcmpl"
+    _kind = "chat.completion"
+    _chunk_kind = "chat.completion.chunk"
+
+    def __init__(self, model: str, n: int) -> None:
+        super().__init__(model, n)
+        self._calls: dict[int, int] = {}
+
+    def _part(self, index: int, event: Event) -> Choice:
+        delta = ReplyMessage()
+        finish_reason = None
+        match event:
+            case Text(text):
+                delta.content = text
+            case Thinking(text):
+                delta.reasoning = text
+            case ToolCalls(calls):
+                delta.tool_calls = self._wire_calls(index, calls)
+            case Done():
+                finish_reason = self._finish(index, event)
+        return ChatChunkChoice(index, delta, finish_reason)
+
+    def _choice(self, index: int, events: Sequence[Event]) -> Choice:
+        calls = [call for e in events if isinstance(e, ToolCalls) for call in e.calls]
+        message = ReplyMessage(
+            content=_text(events),
+            reasoning="".join(e.text for e in events if isinstance(e, Thinking)) or UNSET,
+            tool_calls=self._wire_calls(index, calls) or UNSET,
+        )
+        return ChatChoice(index, message, self._finish(index, _end(events)))
+
+    def _wire_calls(self, index: int, calls: Sequence[ToolCall]) -> list[WireToolCall]:
+        first = self._calls.get(index, 0)
+        self._calls[index] = first + len(calls)
+        return [_wire_call(number, call) for number, call in enumerate(calls, first)]
+
+    def _finish(self, index: int, done: Done) -> str:
+        reason = super()._finish(index, done)
+        return "tool_calls" if self._calls.get(index) else reason
+
+
+class TextCompletions(Completions):
+    """The dialect of ``/v1/completions``."""
+
+    _prefix = "cmpl"
+    _kind = _chunk_kind = "text_completion"
+
+    def _part(self, index: int, event: Event) -> Choice:
+        finish_reason = self._finish(index, event) if isinstance(event, Done) else None
+        return TextChoice(_text([event]), index, finish_reason)
+
+    def _choice(self, index: int, events: Sequence[Event]) -> Choice:
+        return TextChoice(_text(events), index, self._finish(index, _end(events)))
+
+
+def _text(events: Sequence[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Text))
+
+
+def _wire_call(number: int, call: ToolCall) -> WireToolCall:
+    arguments = msgspec.json.encode(call.function.arguments).decode()
+    call_id = call.id or f"call_{secrets.token_hex(4)}"
+    return WireToolCall(call_id, number, "function", FunctionCall(call.function.name, arguments))
+
+
+def _end(events: Sequence[Event]) -> Done:
+    end = events[-1]
+    assert isinstance(end, Done)
+    return end
