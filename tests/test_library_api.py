@@ -248,7 +248,11 @@ class TestRefusedCreations:
     @pytest.mark.parametrize(
         ("fields", "status", "error"),
         [
-            ({"from": "nothing"}, 404, "model 'nothing' not found"),
+            (
+                {"from": "127.0.0.1:1/ns/nothing"},
+                500,
+                "dial tcp 127.0.0.1:1: connect: connection refused",
+            ),
             ({"from": "../tiny"}, 400, "invalid model name"),
             ({}, 400, "neither 'from' or 'files' was specified"),
             (

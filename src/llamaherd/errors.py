@@ -27,6 +27,7 @@ The HTTP status and the message live with the exception, never in the routes::
     ├── RegistryError               500  a registry refused, or answered what can't be right
     │   ├── NotInRegistry           500  it has no such model or blob (Ollama's status)
     │   └── RegistryUnavailable     500  no answer or a broken one; trying again may help
+    │       └── RegistryBusy        500  an answer that asks to try again
     ├── ConfigError                 500  an environment variable that makes no sense
     ├── ServerUnreachable           502  our own client finds no server
     └── ServerError                 what a server answered to our own client, with its status
@@ -161,6 +162,10 @@ class NotInRegistry(RegistryError):
 
 class RegistryUnavailable(RegistryError):
     """A registry can't be reached or breaks off; the same request may succeed later."""
+
+
+class RegistryBusy(RegistryUnavailable):
+    """A registry answers with a status that passes, such as 503."""
 
 
 class ConfigError(LlamaherdError):

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Match, Route
 
 from llamaherd.config import Settings
 from llamaherd.errors import LlamaherdError
-from llamaherd.server import inference, library, meta, openai
+from llamaherd.server import inference, library, meta, openai, registry
 from llamaherd.server.access import AccessRules, Origins
 from llamaherd.server.log import AccessLog
 from llamaherd.server.services import Services
@@ -20,7 +20,13 @@ from llamaherd.server.streaming import error_response
 
 def build_app(services: Services, settings: Settings, *, check_host: bool) -> Starlette:
     """The ASGI application; ``check_host`` turns the rule against DNS rebinding on."""
-    routes = [*meta.routes, *inference.routes, *library.routes, *openai.routes]
+    routes = [
+        *meta.routes,
+        *inference.routes,
+        *library.routes,
+        *registry.routes,
+        *openai.routes,
+    ]
     app = Starlette(
         routes=routes,
         middleware=[

@@ -23,6 +23,7 @@ from llamaherd.api.replies import (
     timestamp,
 )
 from llamaherd.api.requests import (
+    CreateRequest,
     ModelRequest,
     read_copy,
     read_create,
@@ -33,11 +34,12 @@ from llamaherd.catalog import Catalog, open_weights
 from llamaherd.create.create import create_model
 from llamaherd.errors import BadRequest, InvalidName, ModelNotFound
 from llamaherd.gguf import model_info, tensor_list
-from llamaherd.server.services import services_of
-from llamaherd.server.streaming import JSON, Lines, Once, json_response, read_body
+from llamaherd.server.services import Services, services_of
+from llamaherd.server.streaming import JSON, json_response, read_body, steps_response
 from llamaherd.store.blobs import parse_digest
 from llamaherd.store.model import ModelSummary
 from llamaherd.store.names import Name
+from llamaherd.store.progress import SUCCESS, Progress
 from llamaherd.store.show import modelfile_text, parameters_text
 
 #: Uploads are hashed and written in pieces of at least this size, in bytes.
@@ -160,12 +162,22 @@ async def delete(request: Request) -> Response:
 async def create(request: Request) -> Response:
     wanted = read_create(await read_body(request))
     Name.parse(wanted.model)
-    services = services_of(request)
+    return steps_response(_creating(services_of(request), wanted), stream=wanted.stream)
+
+
+async def _creating(services: Services, wanted: CreateRequest) -> AsyncGenerator[Progress, None]:
+    """The steps of making a model, after those of pulling the one it begins with if need be."""
+    if wanted.from_ and not wanted.files:
+        base = Name.parse(wanted.from_)
+        if not await asyncio.to_thread(services.library.exists, base):
+            async with aclosing(services.transfers.pull(base)) as reports:
+                async for progress in reports:
+                    if progress != SUCCESS:
+                        yield progress
     steps = create_model(services.library, wanted, keep_replaced=services.settings.noprune)
-    progress = _in_threads(steps)
-    if wanted.stream:
-        return Lines(progress, late_errors=True)
-    return Once(lambda: _last(progress), media_type="application/json")
+    async with aclosing(_in_threads(steps)) as reports:
+        async for progress in reports:
+            yield progress
 
 
 async def _in_threads(steps: Generator[Any, None, None]) -> AsyncGenerator[Any, None]:
@@ -183,14 +195,6 @@ async def _in_threads(steps: Generator[Any, None, None]) -> AsyncGenerator[Any, 
         if running is not None:
             await asyncio.gather(running, return_exceptions=True)
         await asyncio.to_thread(steps.close)
-
-
-async def _last(values: AsyncGenerator[Any, None]) -> Any:
-    last = None
-    async with aclosing(values):
-        async for value in values:
-            last = value
-    return last
 
 
 async def blob_exists(request: Request) -> Response:

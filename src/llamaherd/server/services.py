@@ -13,6 +13,7 @@ from llamaherd import hardware
 from llamaherd.catalog import Catalog
 from llamaherd.config import Settings
 from llamaherd.generation import Generation
+from llamaherd.registry.service import Transfers
 from llamaherd.runner.spare import SpareRunner
 from llamaherd.scheduler.loop import Scheduler
 from llamaherd.store.library import Library
@@ -28,6 +29,7 @@ class Services:
     scheduler: Scheduler
     generation: Generation
     spare: SpareRunner
+    transfers: Transfers
 
     @classmethod
     async def start(cls, settings: Settings) -> Services:
@@ -43,10 +45,12 @@ class Services:
         machine = await asyncio.to_thread(hardware.detect)
         scheduler = Scheduler(settings, machine, runner_factory=spare.start)
         generation = Generation(catalog, scheduler)
-        return cls(settings, library, catalog, scheduler, generation, spare)
+        transfers = Transfers(library, keep_replaced=settings.noprune)
+        return cls(settings, library, catalog, scheduler, generation, spare, transfers)
 
     async def close(self) -> None:
-        """End all runners; requests that still run fail. Closing twice does nothing more."""
+        """End all runners and transfers, whose requests fail. Closing twice does nothing more."""
+        await self.transfers.close()
         await self.scheduler.close()
         await self.spare.close()
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -213,6 +214,21 @@ def event(data: bytes, name: str = "") -> bytes:
     """One server-sent event; ``data`` has no line breaks, ``name`` "" is no name."""
     head = f"event: {name}\n".encode() if name else b""
     return head + b"data: " + data + b"\n\n"
+
+
+def steps_response(steps: AsyncGenerator[Any, None], *, stream: bool) -> Response:
+    """The steps of a long job, or only the last one; errors too are lines of the stream."""
+    if stream:
+        return Lines(steps, late_errors=True)
+    return Once(lambda: _last(steps), media_type="application/json")
+
+
+async def _last(values: AsyncGenerator[Any, None]) -> Any:
+    last = None
+    async with aclosing(values):
+        async for value in values:
+            last = value
+    return last
 
 
 def late_error(error: Exception) -> Mapping[str, Any]:

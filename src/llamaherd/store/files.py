@@ -50,7 +50,7 @@ def publish(file: IO[bytes], temporary: Path, path: Path) -> None:
         os.fsync(file.fileno())
         file.close()
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -73,7 +73,7 @@ def discard(file: IO[bytes], temporary: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

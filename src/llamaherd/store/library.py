@@ -7,7 +7,8 @@ manifest never comes to name a blob that is being removed:
 * ``delete`` removes a manifest and of its blobs only those that no other manifest mentions. A blob
   that was just uploaded for another model is none of its business.
 * ``prune`` removes what no manifest mentions, once at start, and only what has lain there for an
-  hour: younger blobs may belong to a model that another process is just about to write.
+  hour: younger blobs may belong to a model that another process is just about to write. Downloads
+  stay while they run, and for a week to be resumed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from llamaherd.store.files import FolderLock, make_folder, store_errors
 from llamaherd.store.manifests import Manifest, ManifestStore, StoredManifest
 from llamaherd.store.model import ModelSummary, StoredModel, read_model, read_summary
 from llamaherd.store.names import Name
+from llamaherd.store.partial import is_worth_keeping
 
 _log: Final = logging.getLogger(__name__)
 
@@ -82,13 +84,15 @@ class Library:
         manifest: Manifest,
         new_blobs: Iterable[bytes] = (),
         *,
+        encoded: bytes | None = None,
         keep_replaced: bool = False,
     ) -> None:
         """Makes the model what the manifest says, or leaves everything as it was.
 
-        ``new_blobs`` are the small layers, written here. What a model of the same name had
-        and nobody else has is removed, unless ``keep_replaced``. Raises ``StoreError``, also when
-        one of the other blobs is missing.
+        ``new_blobs`` are the small layers, written here; ``encoded`` is the manifest's file where
+        it isn't the usual one. What a model of the same name had and nobody else has is removed,
+        unless ``keep_replaced``. Raises ``StoreError``, also when one of the other blobs is
+        missing.
         """
         with self._lock.held():
             name = self.existing_spelling(name)
@@ -98,7 +102,7 @@ class Library:
                 if not self.blobs.exists(layer.digest):
                     raise StoreError(f"{self.blobs.path(layer.digest)} is missing")
             replaced = self._readable(name)
-            self.manifests.write(name, manifest.encode())
+            self.manifests.write(name, manifest.encode() if encoded is None else encoded)
             if replaced is not None and not keep_replaced:
                 self._remove_unused(layer.digest for layer in replaced.manifest.blobs)
 
@@ -112,12 +116,14 @@ class Library:
                 self._remove_unused(layer.digest for layer in deleted.manifest.blobs)
 
     def prune(self) -> int:
-        """Removes old blobs that no manifest mentions, and unfinished downloads; how many."""
+        """Removes old blobs that no manifest mentions, and downloads given up; how many files."""
         removed = 0
         with self._lock.held():
             used = self.manifests.references()
             for path in self.blobs.older_than(STALE_AFTER):
                 if not path.name.startswith("sha256-") or _digest(path) in used:
+                    continue
+                if is_worth_keeping(path):
                     continue
                 with store_errors("remove", path):
                     path.unlink(missing_ok=True)

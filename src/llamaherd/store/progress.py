@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct
 
 
@@ -12,3 +14,7 @@ class Progress(Struct, frozen=True, omit_defaults=True):
     digest: str = ""
     total: int = 0
     completed: int = 0
+
+
+#: The last step of every job.
+SUCCESS: Final = Progress("success")
