@@ -126,6 +126,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"const": 1}, "maxItems": 3}]
     },
     "oneOf": {"oneOf": [{"type": "boolean"}, {"type": "null"}]},
+    "discriminator": {
+        "oneOf": [{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}],
+        "discriminator": {"propertyName": "kind"},
+        "$defs": {
+            "cat": {"type": "object", "properties": {"kind": {"const": "cat"}}, "maxProperties": 2},
+            "dog": {"type": "object", "properties": {"kind": {"const": "dog"}}, "maxProperties": 1},
+        },
+    },
     "allOf": {"allOf": [PERSON, {"properties": {"age": {"maximum": 9}}}]},
     "types": {"type": ["null", "boolean"]},
     "pattern": {"type": "string", "pattern": "^[a-f]{2}-\\d{3}$"},
@@ -164,6 +172,9 @@ def test_a_reply_that_ends_satisfies_its_schema(name: str, desk: Desk) -> None:
 
 def schemas() -> st.SearchStrategy[dict[str, Any]]:
     texts = st.text('ab"\\é😀 \n', max_size=4)
+    # llguidance reads floats to about 15 digits.
+    floats = st.integers(-(10**9), 10**9).map(lambda number: number / 1000)
+    numbers = st.integers(-(2**63), 2**63 - 1) | floats
     bounds = st.tuples(st.integers(-50, 50), st.integers(0, 100))
     leaves = st.one_of(
         st.just({"type": "null"}),
@@ -173,7 +184,7 @@ def schemas() -> st.SearchStrategy[dict[str, Any]]:
             st.integers(0, 3),
         ),
         bounds.map(lambda pair: {"type": "integer", "minimum": pair[0], "maximum": sum(pair)}),
-        st.builds(lambda value: {"const": value}, texts | st.integers() | st.booleans()),
+        st.builds(lambda value: {"const": value}, texts | numbers | st.booleans()),
         st.builds(lambda values: {"enum": values}, st.lists(texts, min_size=1, max_size=3)),
     )
 
@@ -280,6 +291,9 @@ def nested(depth: int) -> str:
     [
         (Grammar("schema", nested(20_000)), "nested too deeply"),
         (Grammar("schema", nested(200)), "nested too deeply"),
+        (schema({"const": 2**63}), "beyond 64 bits: 9223372036854775808"),
+        (Grammar("schema", '{"const": 1e999}'), "beyond 64 bits: 1e999"),
+        (Grammar("schema", '{"const": ' + "9" * 5000 + "}"), "beyond 64 bits: 999"),
         (schema({"$ref": "#"}), "no token of the model"),
         (schema({"type": "integer", "multipleOf": 999_983}), "multipleOf"),
         (schema({"allOf": [{"multipleOf": 0.997}, {"multipleOf": 991}]}), "multipleOf"),
@@ -290,7 +304,7 @@ def nested(depth: int) -> str:
         (Grammar("grammar", "start: " + "(" * 60_000), "too deeply"),
         (Grammar("grammar", "start: start"), "no token of the model"),
     ],
-    ids=range(11),
+    ids=range(14),
 )
 def test_a_hostile_format_fails_alone(grammar: Grammar, reason: str, desk: Desk) -> None:
     desk.engine.submit(request(None, 2, num_predict=20))

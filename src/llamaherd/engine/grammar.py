@@ -7,7 +7,6 @@ A form that can't be kept is found out while the prompt is being read.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from llamaherd.engine.sampling import Mask
-from llamaherd.engine.schema import Schema, check_multiples, locate, without_settings
+from llamaherd.engine.schema import Schema, check_multiples, locate, read_schema
 from llamaherd.errors import FormatError
 from llamaherd.llama.backend import Backend, TokenTable
 from llamaherd.runner.protocol import Grammar
@@ -184,7 +183,7 @@ class _Compiler:
         if grammar.kind == "json":
             return self._compile_schema({"type": "object"}, _LAID_OUT)
         if grammar.kind == "schema":
-            return self._compile_schema(_read_schema(grammar.text), _ONE_LINE)
+            return self._compile_schema(read_schema(grammar.text), _ONE_LINE)
         return self._compile_grammar(grammar.text)
 
     def _compile_schema(self, schema: Schema, layout: JsonCompileOptions) -> LLMatcher:
@@ -225,14 +224,6 @@ class _Compiler:
         assert self._tokenizer is not None
         limits = LLParserLimits(verbose_errors=False)
         return LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits)
-
-
-def _read_schema(text: str) -> Schema:
-    check_multiples(text)
-    try:
-        return without_settings(json.loads(text))
-    except RecursionError:
-        raise FormatError("the schema in format is nested too deeply") from None
 
 
 def _as_lark(text: str) -> str:

@@ -1,7 +1,8 @@
-"""JSON Schemas before they become grammars: what would cost too much, where a fault lies."""
+"""JSON Schemas before they become grammars: what they mean, cost and lack."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -22,6 +23,9 @@ _ESCAPED: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
 #: Decimal places, before or after the point, beyond which ``multipleOf`` is refused unseen.
 _MOST_PLACES: Final = 15
 
+#: Of an integer of 64 bits, with its sign.
+_MOST_DIGITS: Final = 20
+
 #: llguidance takes settings from the schema; they are not part of JSON Schema.
 _SETTINGS: Final = "x-guidance"
 
@@ -41,9 +45,48 @@ _UNSATISFIABLE: Final = "Unsatisfiable"
 _MOST_PARTS: Final = 300
 
 
-def without_settings(schema: Schema) -> Schema:
-    """The schema without llguidance's own settings."""
-    return {name: value for name, value in schema.items() if name != _SETTINGS}
+def read_schema(text: str) -> Schema:
+    """A schema in JSON as it is to be compiled. Raises ``FormatError``."""
+    check_multiples(text)
+    try:
+        schema: Schema = json.loads(
+            text, parse_int=_integer, parse_float=_number, parse_constant=_number
+        )
+    except RecursionError:
+        raise FormatError("the schema in format is nested too deeply") from None
+    schema.pop(_SETTINGS, None)
+    _require_discriminators(schema)
+    return schema
+
+
+def _integer(digits: str) -> int:
+    # llguidance rounds larger ones.
+    if len(digits) > _MOST_DIGITS or not -(2**63) <= int(digits) < 2**63:
+        raise FormatError(f"the schema in format has a number beyond 64 bits: {digits[:40]}")
+    return int(digits)
+
+
+def _number(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise FormatError(f"the schema in format has a number beyond 64 bits: {digits[:40]}")
+    return number
+
+
+def _require_discriminators(schema: Schema) -> None:
+    """Demand, in place, the property by which OpenAPI tells the alternatives of a ``oneOf`` apart.
+
+    Pydantic leaves it optional where it has a default. Without it an object could satisfy several
+    alternatives, which ``oneOf`` forbids; with it they exclude each other.
+    """
+    parts = [schema]
+    while parts:
+        part = parts.pop()
+        match part:
+            case {"discriminator": {"propertyName": str(name)}, "oneOf": list()}:
+                required = part.get("required")
+                part["required"] = [*(required if isinstance(required, list) else ()), name]
+        parts += [child for _, child in _children(part)]
 
 
 def check_multiples(text: str) -> None:
