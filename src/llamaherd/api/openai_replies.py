@@ -94,9 +94,9 @@ class Model(Struct):
     """An entry of ``/v1/models``; ``created`` is when it last changed, in seconds since 1970."""
 
     id: str
+    object: str
     created: int
     owned_by: str
-    object: str = "model"
 
 
 class Tally:

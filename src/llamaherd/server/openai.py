@@ -157,7 +157,7 @@ def _retrieve(services: Services, wanted: str) -> Model:
 
 
 def _model(shown: str, name: Name, modified_at: int) -> Model:
-    return Model(shown, modified_at // 10**9, name.namespace)
+    return Model(shown, "model", modified_at // 10**9, name.namespace)
 
 
 def unreadable(error: LlamaherdError) -> Response:
