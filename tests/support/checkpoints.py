@@ -16,6 +16,9 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from llamaherd.create.convert.convert import Conversion
+from llamaherd.create.convert.folder import ModelFolder
+
 Array = npt.NDArray[Any]
 DType = Literal["F32", "F16", "BF16"]
 Shapes = dict[str, tuple[int, ...]]
@@ -24,6 +27,9 @@ Shapes = dict[str, tuple[int, ...]]
 N_VOCAB: Final = 96
 #: What the models are asked about.
 TOKENS: Final = [1, 17, 43, 8, 29, 61, 5, 77, 30, 12]
+
+#: What transformers made of them: some of its numbers, and how far all of them spread.
+RECORDED_OUTPUTS: Final = Path(__file__).parents[1] / "data" / "convert-outputs.json"
 
 N_EMBD: Final = 64
 N_FF: Final = 96
@@ -432,3 +438,26 @@ def write_tokenizer(folder: Path, *, wordpiece: bool = False) -> None:
     vocabulary = {token: index for index, token in enumerate(tokens)}
     content = {"model": {**model, "vocab": vocabulary}, "added_tokens": []}
     (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def sample(rows: npt.NDArray[np.float32]) -> list[list[float]]:
+    """A part of the outputs that an error anywhere would show in: each row has seen all layers."""
+    return [[round(float(value), 5) for value in row[::7]] for row in rows[1::4]]
+
+
+def convert_folder(folder: Path, target: Path) -> Path:
+    """Convert in this process, which shows errors best."""
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".gguf"
+    }
+    with target.open("wb") as file:
+        Conversion(ModelFolder(files)).write(file.write)
+    return target
+
+
+def tolerance(dtype: DType) -> float:
+    """How far outputs may be off, as a part of their spread: llama.cpp rounds what it multiplies
+    with a matrix to the type of that matrix."""
+    return 0.06 if dtype == "BF16" else 0.01

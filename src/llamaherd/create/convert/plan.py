@@ -98,12 +98,16 @@ class _Finder:
         return [tensor for tensor in found if tensor is not None]
 
     def _find_one(self, source: str, wanted: Wanted) -> StoredTensor | None:
-        for name in filter(None, (source, wanted.otherwise)):
-            for prefix in self._architecture.prefixes:
-                for spelling in self._architecture.respell(prefix + name):
-                    if spelling in self._checkpoint:
-                        self._used.add(spelling)
-                        return self._checkpoint[spelling]
+        """Both it and what may take its place count as used."""
+        found = [self._spelt(name) for name in (source, wanted.otherwise) if name]
+        return next((tensor for tensor in found if tensor is not None), None)
+
+    def _spelt(self, name: str) -> StoredTensor | None:
+        for prefix in self._architecture.prefixes:
+            for spelling in self._architecture.respell(prefix + name):
+                if spelling in self._checkpoint:
+                    self._used.add(spelling)
+                    return self._checkpoint[spelling]
         return None
 
     def check_all_used(self) -> None:

@@ -1,0 +1,1 @@
+"""Comparisons with transformers, which ``make test`` does without: it is large."""
