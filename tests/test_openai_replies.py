@@ -1,0 +1,153 @@
+"""Events as OpenAI's clients read them: whole completions, chunks, tool calls, usage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from llamaherd.api.openai_replies import (
+    ChatCompletions,
+    Completions,
+    Reply,
+    TextCompletions,
+    error_object,
+)
+from llamaherd.api.replies import encode
+from llamaherd.events import Done, Event, Stats, Text, Thinking, ToolCalls
+from llamaherd.messages import ToolCall, ToolCallFunction
+
+END = Done("stop", Stats(prompt_eval_count=5, eval_count=3))
+CUT = Done("length", Stats(prompt_eval_count=5, eval_count=8))
+WEATHER = ToolCall(ToolCallFunction("get_weather", {"city": "Zürich", "days": [1, 2]}))
+TIME = ToolCall(ToolCallFunction("get_time", {}), id="abc123")
+
+
+def wire(reply: Reply) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(encode(reply))
+    return found
+
+
+def whole(dialect: Completions, *choices: Sequence[Event]) -> dict[str, Any]:
+    return wire(dialect.whole(choices))
+
+
+def test_a_chat_completion() -> None:
+    reply = whole(ChatCompletions("m", 1), [Text("Hello"), Text(" there"), END])
+    assert reply.pop("id").startswith("chatcmpl-")
+    assert isinstance(reply.pop("created"), int)
+    assert reply == {
+        "object": "chat.completion",
+        "model": "m",
+        "system_fingerprint": "fp_ollama",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello there"},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8},
+    }
+
+
+def test_a_text_completion() -> None:
+    reply = whole(TextCompletions("m", 1), [Text("Hello"), CUT])
+    assert reply.pop("id").startswith("cmpl-")
+    assert isinstance(reply.pop("created"), int)
+    assert reply == {
+        "object": "text_completion",
+        "model": "m",
+        "system_fingerprint": "fp_ollama",
+        "choices": [{"text": "Hello", "index": 0, "finish_reason": "length"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 8, "total_tokens": 13},
+    }
+
+
+def test_the_chunks_of_one_completion_belong_together() -> None:
+    dialect = ChatCompletions("m", 1)
+    chunks = [wire(dialect.chunk(0, event)) for event in (Text("Hello"), END)]
+    assert chunks[0]["object"] == "chat.completion.chunk"
+    assert {(chunk["id"], chunk["created"]) for chunk in chunks} == {
+        (chunks[0]["id"], chunks[0]["created"])
+    }
+    assert [chunk["choices"] for chunk in chunks] == [
+        [
+            {
+                "index": 0,
+                "delta": {"role": "assistant", "content": "Hello"},
+                "finish_reason": None,
+            }
+        ],
+        [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "stop"}],
+    ]
+    usage = wire(dialect.usage())
+    assert usage["choices"] == []
+    assert usage["usage"] == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+
+
+def test_the_chunks_of_a_text_completion() -> None:
+    dialect = TextCompletions("m", 2)
+    chunks = [dialect.chunk(1, event) for event in (Text("Hello"), CUT)]
+    assert [wire(chunk)["choices"] for chunk in chunks] == [
+        [{"text": "Hello", "index": 1, "finish_reason": None}],
+        [{"text": "", "index": 1, "finish_reason": "length"}],
+    ]
+
+
+def test_thoughts_stand_apart() -> None:
+    events: list[Event] = [Thinking("h"), Thinking("m"), Text("42"), END]
+    (choice,) = whole(ChatCompletions("m", 1), events)["choices"]
+    assert choice["message"] == {"role": "assistant", "content": "42", "reasoning": "hm"}
+    (part,) = wire(ChatCompletions("m", 1).chunk(0, Thinking("h")))["choices"]
+    assert part["delta"] == {"role": "assistant", "content": "", "reasoning": "h"}
+
+
+def test_tool_calls_have_ids_and_their_arguments_as_text() -> None:
+    events: list[Event] = [Text("Let me see."), ToolCalls([WEATHER]), ToolCalls([TIME]), END]
+    (choice,) = whole(ChatCompletions("m", 1), events)["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == "Let me see."
+    first, second = choice["message"]["tool_calls"]
+    assert first.pop("id").startswith("call_")
+    assert json.loads(first["function"].pop("arguments")) == WEATHER.function.arguments
+    assert first == {"index": 0, "type": "function", "function": {"name": "get_weather"}}
+    assert second == {
+        "id": "abc123",
+        "index": 1,
+        "type": "function",
+        "function": {"name": "get_time", "arguments": "{}"},
+    }
+
+
+def test_tool_calls_are_counted_over_the_chunks_of_each_choice() -> None:
+    dialect = ChatCompletions("m", 2)
+    calls = ((0, WEATHER), (1, TIME), (0, TIME))
+    chunks = [wire(dialect.chunk(index, ToolCalls([call]))) for index, call in calls]
+    (ended,) = wire(dialect.chunk(0, END))["choices"]
+    indices = [chunk["choices"][0]["delta"]["tool_calls"][0]["index"] for chunk in chunks]
+    assert indices == [0, 0, 1]
+    assert ended["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize("dialect", [ChatCompletions, TextCompletions])
+def test_a_prompt_counts_once_however_many_replies_it_has(dialect: type[Completions]) -> None:
+    """Two replies to each of two prompts."""
+    reply = whole(dialect("m", 2), [END], [CUT], [CUT], [END])
+    assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2, 3]
+    assert reply["usage"] == {"prompt_tokens": 10, "completion_tokens": 22, "total_tokens": 32}
+
+
+def test_a_prompt_that_only_loads_the_model_ends_at_once() -> None:
+    reply = whole(TextCompletions("m", 1), [Done("load")])
+    assert reply["choices"] == [{"text": "", "index": 0, "finish_reason": "stop"}]
+    assert reply["usage"]["total_tokens"] == 0
+
+
+def test_an_error() -> None:
+    assert encode(error_object('model "m" not found', "api_error")) == (
+        b'{"error":{"message":"model \\"m\\" not found","type":"api_error",'
+        b'"param":null,"code":null}}'
+    )
