@@ -23,6 +23,9 @@ _ESCAPED: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
 #: Decimal places, before or after the point, beyond which ``multipleOf`` is refused unseen.
 _MOST_PLACES: Final = 15
 
+#: Beyond it, floats of 64 bits don't have every integer.
+_LARGEST_EXACT: Final = 2**53
+
 #: Of an integer of 64 bits, with its sign.
 _MOST_DIGITS: Final = 20
 
@@ -52,15 +55,16 @@ def read_schema(text: str) -> Schema:
         schema: Schema = json.loads(
             text, parse_int=_integer, parse_float=_number, parse_constant=_number
         )
+        schema.pop(_SETTINGS, None)
+        for part in _parts(schema):
+            _require_discriminator(part)
+            _check_exact([part.get("const"), part.get("enum")])
     except RecursionError:
         raise FormatError("the schema in format is nested too deeply") from None
-    schema.pop(_SETTINGS, None)
-    _require_discriminators(schema)
     return schema
 
 
 def _integer(digits: str) -> int:
-    # llguidance rounds larger ones.
     if len(digits) > _MOST_DIGITS or not -(2**63) <= int(digits) < 2**63:
         raise FormatError(f"the schema in format has a number beyond 64 bits: {digits[:40]}")
     return int(digits)
@@ -73,20 +77,36 @@ def _number(digits: str) -> float:
     return number
 
 
-def _require_discriminators(schema: Schema) -> None:
+def _parts(schema: Schema) -> Iterator[Schema]:
+    """The schema and all schemas in it."""
+    parts = [schema]
+    while parts:
+        part = parts.pop()
+        yield part
+        parts += [child for _, child in _children(part)]
+
+
+def _require_discriminator(part: Schema) -> None:
     """Demand, in place, the property by which OpenAPI tells the alternatives of a ``oneOf`` apart.
 
     Pydantic leaves it optional where it has a default. Without it an object could satisfy several
     alternatives, which ``oneOf`` forbids; with it they exclude each other.
     """
-    parts = [schema]
-    while parts:
-        part = parts.pop()
-        match part:
-            case {"discriminator": {"propertyName": str(name)}, "oneOf": list()}:
-                required = part.get("required")
-                part["required"] = [*(required if isinstance(required, list) else ()), name]
-        parts += [child for _, child in _children(part)]
+    match part:
+        case {"discriminator": {"propertyName": str(name)}, "oneOf": list()}:
+            required = part.get("required")
+            part["required"] = [*(required if isinstance(required, list) else ()), name]
+
+
+def _check_exact(value: Any) -> None:
+    """Refuse integers that llguidance, which has all numbers as floats, would round."""
+    if isinstance(value, dict):
+        _check_exact(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
+            _check_exact(item)
+    elif isinstance(value, int) and abs(value) > _LARGEST_EXACT:
+        raise FormatError(f"a value of the schema in format can't be kept exactly: {value}")
 
 
 def check_multiples(text: str) -> None:
