@@ -21,6 +21,7 @@ The HTTP status and the message live with the exception, never in the routes::
     ├── ModelfileError              400  with the line
     ├── InvalidGGUF                 400  a file that isn't a sound GGUF
     ├── StoreError                  500  disk full, not writable, damaged
+    ├── ConversionFailed            500  the process that converts a model came to a bad end
     ├── LoadError                   500  a runner could not load its model
     │   └── LoadTimeout             500
     ├── RunnerDied                  500  a runner went away under its requests
@@ -133,6 +134,10 @@ class InvalidGGUF(BadRequest):
 
 class StoreError(LlamaherdError):
     """The model store can't be read or written."""
+
+
+class ConversionFailed(LlamaherdError):
+    """The process that converts a model crashed or was killed."""
 
 
 class LoadError(LlamaherdError):

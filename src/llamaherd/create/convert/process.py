@@ -14,7 +14,7 @@ from typing import IO, Final
 import msgspec
 
 from llamaherd.create.convert.report import Converted, Failed, Report, Underway
-from llamaherd.errors import BadRequest, LlamaherdError, StoreError
+from llamaherd.errors import BadRequest, ConversionFailed, StoreError
 from llamaherd.runner.child import Exit
 from llamaherd.store.blobs import BlobStore
 from llamaherd.store.files import discard, open_temporary, publish
@@ -27,10 +27,6 @@ STATUS: Final = "converting model"
 _PATIENCE: Final = 0.5
 
 _READ: Final = 1 << 16
-
-
-class ConversionFailed(LlamaherdError):
-    """The converting process came to a bad end."""
 
 
 def convert(blobs: BlobStore, files: Mapping[str, Path]) -> Generator[Progress, None, str]:
