@@ -19,11 +19,12 @@ define CHECK_PYTHON
 	exit 1; }
 endef
 
-.PHONY: help setup run test lint bench doctor engine lock clean check-model
+.PHONY: help setup run test test-parity lint bench doctor engine lock clean check-model
 
 help:
 	@echo "make run MODEL=FILE.gguf [PROMPT=TEXT]   serve a model and let it write"
 	@echo "make test [ARGS=...]                     all tests; ARGS go to pytest"
+	@echo "make test-parity                         converted models against transformers itself"
 	@echo "make lint                                style, types, architecture"
 	@echo "make bench [MODEL=FILE.gguf]             start-up, and our stack against the bare engine"
 	@echo "make doctor                              what is wrong with this machine or set-up"
@@ -47,6 +48,18 @@ run: check-model $(READY)
 
 test: $(READY)
 	@$(RUN) -m pytest $(ARGS)
+
+# transformers and torch lie beside the environment, which stays as locked.
+PARITY := build/parity
+PARITY_PACKAGES = import tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["convert-test"])
+
+test-parity: $(READY) $(PARITY)/.done
+	@PYTHONPATH=$(PARITY) $(RUN) -m pytest tests/parity $(ARGS)
+
+$(PARITY)/.done: pyproject.toml | $(READY)
+	@$(RUN) -c '$(PARITY_PACKAGES)' | xargs $(RUN) -m pip install -q --upgrade --target $(PARITY)
+	@touch $@
 
 lint: $(READY)
 	@$(RUN) -m ruff check .

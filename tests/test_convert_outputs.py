@@ -96,7 +96,7 @@ class TestShards:
         (folder / "model.safetensors").unlink()
         write_tokenizer(folder)
         names = sorted(tensors)
-        index = {"metadata": {}, "weight_map": {}}
+        index: dict[str, Any] = {"metadata": {}, "weight_map": {}}
         for part, own in enumerate((names[::2], names[1::2]), start=1):
             file = f"model-0000{part}-of-00002.safetensors"
             write_safetensors(folder / file, {each: tensors[each] for each in own})

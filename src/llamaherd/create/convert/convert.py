@@ -48,7 +48,7 @@ class Conversion:
         """Of the tensors, which are nearly all of the file."""
         return sum(tensor.nbytes for tensor in self._tensors)
 
-    def write(self, write: Callable[[Bytes], None]) -> None:
+    def write(self, write: Callable[[Bytes], object]) -> None:
         write_gguf(write, self._metadata, self._tensors)
 
 

@@ -54,7 +54,7 @@ class Tensor:
 
 
 def write_gguf(
-    write: Callable[[Bytes], None], metadata: Mapping[str, Value], tensors: Sequence[Tensor]
+    write: Callable[[Bytes], object], metadata: Mapping[str, Value], tensors: Sequence[Tensor]
 ) -> None:
     """``int`` is written as UINT32, ``float`` as FLOAT32, ``bytes`` as an array of UINT8."""
     write(_header(metadata, tensors))
