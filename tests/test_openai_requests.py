@@ -173,6 +173,7 @@ class TestThinking:
             ("medium", "medium"),
             ("high", "high"),
             ("xhigh", "high"),
+            ("max", "high"),
             (None, None),
         ],
     )
@@ -303,7 +304,9 @@ class TestTools:
 
     def test_one_is_offered_where_it_is_named(self) -> None:
         choice = {"type": "function", "function": {"name": "get_time"}}
+        several = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [choice]}}
         assert chat(tools=TOOLS, tool_choice=choice).chat.tools == [Tool("function", TIME)]
+        assert chat(tools=TOOLS, tool_choice=several).chat.tools == [Tool("function", TIME)]
 
     def test_bad_ones_are_refused(self) -> None:
         choice = {"type": "function", "function": {"name": "f"}}

@@ -31,6 +31,7 @@ _EFFORTS: Final[dict[str, Think]] = {
     "medium": "medium",
     "high": "high",
     "xhigh": "high",
+    "max": "high",
 }
 
 
