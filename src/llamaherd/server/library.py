@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from msgspec import UNSET
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -186,7 +187,7 @@ async def _in_threads(steps: Generator[Any, None, None]) -> AsyncGenerator[Any, 
     running: asyncio.Future[Any] | None = None
     try:
         while True:
-            running = asyncio.ensure_future(asyncio.to_thread(next, steps, None))
+            running = asyncio.ensure_future(run_in_threadpool(next, steps, None))
             # A thread can't be interrupted, so the step outlives a cancellation and is waited for.
             if (step := await asyncio.shield(running)) is None:
                 return
@@ -194,7 +195,7 @@ async def _in_threads(steps: Generator[Any, None, None]) -> AsyncGenerator[Any, 
     finally:
         if running is not None:
             await asyncio.gather(running, return_exceptions=True)
-        await asyncio.to_thread(steps.close)
+        await run_in_threadpool(steps.close)
 
 
 async def blob_exists(request: Request) -> Response:
