@@ -12,7 +12,7 @@ from typing import Any, Final
 from llamaherd.api.replies import DebugInfo
 from llamaherd.api.requests import ChatRequest, GenerateRequest
 from llamaherd.catalog import Catalog, CatalogModel
-from llamaherd.errors import BadRequest, PromptError
+from llamaherd.errors import BadRequest, PromptError, Unsupported
 from llamaherd.events import Done, Event, Stats, Text
 from llamaherd.formats import grammar_of
 from llamaherd.messages import Tool
@@ -160,9 +160,13 @@ def _check_chat(model: CatalogModel, request: ChatRequest) -> None:
 
 
 def _check_images(model: CatalogModel, images: Sequence[bytes]) -> None:
-    """Ollama drops images that a model can't see without a word; we say so."""
+    """Ollama drops images that a model can't see without a word; we say so.
+
+    Nothing here encodes images yet, so models that could see them don't get any either.
+    """
     if images:
         model.require("vision", f"{model.name.full} does not support images")
+        raise Unsupported("images are not supported by this version")
 
 
 def _template(model: CatalogModel, request: GenerateRequest) -> PromptTemplate | None:
