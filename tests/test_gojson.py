@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -80,10 +81,8 @@ def test_every_json_value_is_read(value: Any) -> None:
 
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
+    with suppress(BadRequest):
         parse_body(text.encode())
-    except BadRequest as error:
-        assert error.message
 
 
 @given(JSON, st.data())
@@ -113,7 +112,8 @@ def test_unknown_fields_are_ignored() -> None:
         (b"[]", "json: cannot unmarshal array into Go value of type api.GenerateRequest"),
         (
             b'{"stream": "yes"}',
-            "json: cannot unmarshal string into Go struct field GenerateRequest.stream of type bool",
+            "json: cannot unmarshal string into Go struct field GenerateRequest.stream"
+            " of type bool",
         ),
         (
             b'{"context": [1.5]}',
