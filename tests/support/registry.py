@@ -250,7 +250,7 @@ def fake_registry() -> Iterator[FakeRegistry]:
             thread.join()
 
 
-PACE = Pace(connections=4, download_parts=4, least_part=1, stall=0.3, tries=3, pause=0.001)
+PACE = Pace(connections=4, download_parts=4, least_part=1000, stall=0.3, tries=3, pause=0.001)
 """Small parts and little patience."""
 
 

@@ -182,7 +182,7 @@ class RegistryClient:
         """Sends the request, after a 401 once more with a new token."""
         used = self._tokens.get(repository, "")
         response = await self._send(method, place, used, headers, content)
-        if response.status_code != 401 or not self._is_trusted(place.url):
+        if response.status_code != 401 or not self.is_trusted(place.url):
             return response
         await response.aclose()
         async with self._token_lock:
@@ -202,7 +202,7 @@ class RegistryClient:
         request = self._http.build_request(
             method, place.url, headers=dict(headers), content=content() if content else None
         )
-        if token and self._is_trusted(place.url):
+        if token and self.is_trusted(place.url):
             request.headers["Authorization"] = f"Bearer {token}"
         if place.address:
             request.extensions = {**request.extensions, ADDRESS: place.address}
@@ -213,15 +213,7 @@ class RegistryClient:
         from llamaherd.registry import auth
 
         asked = auth.Challenge.parse(challenge)
-        try:
-            realm = httpx2.URL(asked.realm)
-        except httpx2.InvalidURL as error:
-            raise RegistryError(f"the registry's realm {asked.realm!r} is no URL") from error
-        if not self._is_trusted(realm):
-            if realm.host == self._base.host and realm.scheme == "http":
-                raise RegistryError("insecure protocol http")
-            ours, theirs = self._base.netloc.decode(), realm.netloc.decode()
-            raise RegistryError(f'realm host "{theirs}" does not match original host "{ours}"')
+        self._check_realm(asked.realm)
         url = httpx2.URL(asked.token_url())
         key = await asyncio.to_thread(auth.Key.load, self._key_path)
         headers = {"Authorization": key.authorization(str(url))}
@@ -232,7 +224,20 @@ class RegistryClient:
         finally:
             await response.aclose()
 
-    def _is_trusted(self, url: httpx2.URL) -> bool:
+    def _check_realm(self, realm: str) -> None:
+        """Raises ``RegistryError`` unless we may ask for a token there."""
+        try:
+            url = httpx2.URL(realm)
+        except httpx2.InvalidURL as error:
+            raise RegistryError(f"the registry's realm {realm!r} is no URL") from error
+        if url.scheme == "http" and self._base.scheme == "https":
+            raise RegistryError("insecure protocol http")
+        if not self.is_trusted(url):
+            ours, theirs = self._base.netloc.decode(), url.netloc.decode()
+            raise RegistryError(f'realm host "{theirs}" does not match original host "{ours}"')
+
+    def is_trusted(self, url: httpx2.URL) -> bool:
+        """Whether our credentials may go there: to the registry itself, or to its partner."""
         if url.userinfo:
             return False
         if origin(url) == origin(self._base):
