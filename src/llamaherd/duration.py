@@ -25,6 +25,9 @@ _UNITS: Final = {
     "m": MINUTE,
     "h": HOUR,
 }
+#: Digits after the point beyond these are less than a nanosecond, even of an hour.
+_EXACT_DIGITS: Final = 18
+
 _PART: Final = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^0-9.]*)", re.ASCII)
 
 
@@ -52,9 +55,10 @@ def parse_duration(text: str) -> int:
         unit = _UNITS.get(match[3])
         if unit is None:
             raise InvalidDuration(f'time: unknown unit "{match[3]}" in duration "{text}"')
-        total += int(match[1] or 0) * unit
-        if match[2]:
-            total += int(match[2]) * unit // 10 ** len(match[2])
+        whole, fraction = match[1].lstrip("0"), (match[2] or "")[:_EXACT_DIGITS]
+        if len(whole) > len(str(FOREVER)):
+            raise InvalidDuration(f'time: invalid duration "{text}"')
+        total += int(whole or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
         if total > FOREVER:
             raise InvalidDuration(f'time: invalid duration "{text}"')
         rest = rest[match.end() :]

@@ -6,7 +6,7 @@ the request. Values are checked where they enter, so nothing behind this module 
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any, Final, Literal
 
 from msgspec import Struct
@@ -28,6 +28,9 @@ class OptionSpec(Struct, frozen=True):
 
 
 _INT32: Final = float(2**31 - 1)
+
+#: The largest number in single precision, in which llama.cpp computes.
+_FLOAT32: Final = (2 - 2**-23) * 2.0**127
 
 OPTIONS: Final[dict[str, OptionSpec]] = {
     spec.name: spec
@@ -87,7 +90,7 @@ def _number(spec: OptionSpec, value: Any) -> int | float:
     kind = "integer" if spec.kind == "int" else spec.kind
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise OptionError(f'option "{spec.name}" must be of type {kind}')
-    if isinstance(value, float) and not math.isfinite(value):
+    if not abs(value) <= (_FLOAT32 if spec.kind == "float32" else sys.float_info.max):
         raise OptionOutOfRange(f'option "{spec.name}" must be a finite number')
     number = int(value) if spec.kind == "int" else float(value)
     low, high = spec.low, spec.high
