@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaherd.api.gojson import parse_body, syntax_error
+from llamaherd.api.gojson import MAX_DEPTH, parse_body, syntax_error
 from llamaherd.api.requests import (
     read_chat,
     read_copy,
@@ -61,6 +61,16 @@ def test_broken_json_is_refused_in_the_words_of_go(body: bytes, message: str) ->
 def test_deep_nesting_never_overflows_the_stack(body: bytes) -> None:
     with pytest.raises(BadRequest):
         parse_body(body)
+
+
+@pytest.mark.parametrize("tail", ["", " junk"])
+def test_nesting_is_limited_to_what_every_walk_over_it_can_bear(tail: str) -> None:
+    def nested(depth: int) -> bytes:
+        return ('{"a": [' * (depth // 2) + "]}" * (depth // 2) + tail).encode()
+
+    assert parse_body(nested(MAX_DEPTH))
+    with pytest.raises(BadRequest, match="exceeded max depth"):
+        parse_body(nested(MAX_DEPTH + 2))
 
 
 def test_only_the_first_value_of_the_body_counts() -> None:

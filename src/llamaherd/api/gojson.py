@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -19,8 +20,9 @@ import msgspec
 from llamaherd.duration import InvalidDuration, keep_alive
 from llamaherd.errors import BadRequest
 
-#: Containers nested deeper than this are refused, as in Go.
-MAX_DEPTH: Final = 10_000
+#: Containers nested deeper than this are refused. Go allows 10,000, but whatever walks over a value
+#: here may then recurse without a thought, and nobody's tools or schemas come near.
+MAX_DEPTH: Final = 200
 
 #: Turns a JSON value into what a field holds; the text is the field's path for errors.
 Reader = Callable[[Any, str], Any]
@@ -150,11 +152,13 @@ def parse_body(body: bytes) -> Any:
     if not body.strip(b" \t\r\n"):
         raise BadRequest("missing request body")
     try:
-        return msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
     except RecursionError:
         raise BadRequest("exceeded max depth") from None
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return _parse_slowly(body.decode("utf-8", "replace"))
+    _check_depth(value)
+    return value
 
 
 def _parse_slowly(text: str) -> Any:
@@ -166,7 +170,22 @@ def _parse_slowly(text: str) -> Any:
         raise BadRequest("exceeded max depth") from None
     except ValueError as error:
         raise BadRequest(syntax_error(stripped)) from error
+    _check_depth(value)
     return _without_surrogates(value)
+
+
+def _check_depth(value: Any) -> None:
+    containers = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH):
+        containers = [
+            item
+            for container in containers
+            for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, (dict, list))
+        ]
+        if not containers:
+            return
+    raise BadRequest("exceeded max depth")
 
 
 def _refuse_constant(name: str) -> Any:
@@ -201,6 +220,12 @@ class _SyntaxError(Exception):
     pass
 
 
+#: Runs of characters that the scanner needn't look at one by one; bodies may have many megabytes.
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_PLAIN: Final = re.compile(r'[^"\\\x00-\x1f]*')
+_NUMBER: Final = re.compile(r"[0-9.eE+-]*")
+
+
 class _Scanner:
     """Walks JSON only to find the first wrong character and the words that Go has for it."""
 
@@ -210,11 +235,15 @@ class _Scanner:
         self._depth = 0
 
     def _peek(self) -> str:
-        while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
-            self._at += 1
+        self._skip(_SPACE)
         if self._at >= len(self._text):
             raise _SyntaxError("unexpected EOF")
         return self._text[self._at]
+
+    def _skip(self, run: re.Pattern[str]) -> None:
+        match = run.match(self._text, self._at)
+        assert match is not None, "every run may be empty"
+        self._at = match.end()
 
     def _take(self) -> str:
         if self._at >= len(self._text):
@@ -234,7 +263,7 @@ class _Scanner:
 
     def value(self) -> None:
         self._depth += 1
-        if self._depth > MAX_DEPTH // 20:
+        if self._depth > MAX_DEPTH:
             raise _SyntaxError("exceeded max depth")
         char = self._peek()
         if char == "{":
@@ -285,7 +314,11 @@ class _Scanner:
 
     def _string(self) -> None:
         self._take()
-        while (char := self._take()) != '"':
+        while True:
+            self._skip(_PLAIN)
+            char = self._take()
+            if char == '"':
+                return
             if char == "\\":
                 escape = self._take()
                 if escape == "u":
@@ -294,7 +327,7 @@ class _Scanner:
                             raise self._wrong(digit, "in \\u hexadecimal character escape")
                 elif escape not in 'bfnrt\\/"':
                     raise self._wrong(escape, "in string escape code")
-            elif char < " ":
+            else:
                 raise self._wrong(char, "in string literal")
 
     def _number(self) -> None:
@@ -302,8 +335,7 @@ class _Scanner:
             self._at += 1
             if not (char := self._take()).isdigit():
                 raise self._wrong(char, "in numeric literal")
-        while self._at < len(self._text) and self._text[self._at] in "0123456789.eE+-":
-            self._at += 1
+        self._skip(_NUMBER)
 
     def _literal(self, first: str) -> None:
         words = {"t": "true", "f": "false", "n": "null"}
