@@ -26,7 +26,12 @@ def test_any_value_is_right_or_refused_by_name(name: str, value: Any) -> None:
     if refusal:
         assert refusal.startswith(f'option "{name}" must be')
         return
-    kinds = {"int": int, "float32": (int, float), "bool": (bool, type(None)), "[]string": tuple}
+    kinds: dict[str, Any] = {
+        "int": int,
+        "float32": (int, float),
+        "bool": (bool, type(None)),
+        "[]string": tuple,
+    }
     assert isinstance(checked, kinds[OPTIONS[name].kind])
 
 
