@@ -170,7 +170,7 @@ class TestOptions:
             {"repeat_last_n": 2**31 - 1},
             {"top_k": 2**31 - 1},
             {"top_k": 1, "top_p": 0, "min_p": 2, "typical_p": 0},
-            {"temperature": 1e39},
+            {"temperature": 1e38},
             {"repeat_penalty": 0},
             {"frequency_penalty": -1e38, "presence_penalty": 1e38},
             {"mirostat": 2, "mirostat_tau": 0, "mirostat_eta": 1e9},
