@@ -10,11 +10,11 @@ import pytest
 
 from llamaherd.errors import RegistryError
 from llamaherd.registry.hub import Hub
-from llamaherd.registry.network import Place, follow, is_public, proxy_for
+from llamaherd.registry.network import ADDRESS, Place, Transport, follow, is_public, proxy_for
 from llamaherd.registry.remote import Registry, Remote
 from llamaherd.store.library import Library
 from llamaherd.store.names import Name
-from tests.support.registry import PACE, Call, FakeRegistry, fake_registry
+from tests.support.registry import PACE, Call, FakeRegistry, fake_registry, make_certificate
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
@@ -191,6 +191,33 @@ class TestPlaces:
         place = Place(httpx2.URL("https://a.example/"), public=True)
         there = await follow(place, self.answer("https://8.8.8.8/x"))
         assert there == Place(httpx2.URL("https://8.8.8.8/x"), "8.8.8.8", public=True)
+
+
+@pytest.mark.anyio
+class TestCheckedAddresses:
+    """A connection goes where the name was found when it was checked, whatever it says now."""
+
+    async def get(self, url: str, address: str) -> httpx2.Response:
+        async with httpx2.AsyncClient(transport=Transport(), trust_env=False) as client:
+            return await client.get(url, extensions={ADDRESS: address})
+
+    async def test_the_host_is_told_by_its_name(self) -> None:
+        with fake_registry() as registry:
+            port = registry.host.partition(":")[2]
+            await self.get(f"http://registry.example:{port}/x", "127.0.0.1")
+            assert registry.seen[0].headers["Host"] == f"registry.example:{port}"
+
+    async def test_its_certificate_must_be_for_its_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        certificate = make_certificate(tmp_path)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with fake_registry(certificate) as registry:
+            port = registry.host.partition(":")[2]
+            await self.get(f"https://registry.example:{port}/x", "127.0.0.1")
+            with pytest.raises(httpx2.ConnectError, match="Hostname mismatch"):
+                await self.get(f"https://other.example:{port}/x", "127.0.0.1")
+            assert len(registry.seen) == 1
 
 
 def test_a_registry_has_one_url() -> None:

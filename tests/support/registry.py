@@ -47,6 +47,7 @@ def docker_registry(folder: Path) -> Iterator[str]:
     config = folder / "registry.yml"
     config.write_text(
         "version: 0.1\n"
+        "log: {accesslog: {disabled: true}}\n"
         f"storage: {{filesystem: {{rootdirectory: {json.dumps(str(folder / 'registry'))}}}}}\n"
         "http: {addr: '127.0.0.1:0', secret: x}\n"
     )
@@ -264,7 +265,7 @@ def fake_registry(certificate: Path | None = None) -> Iterator[FakeRegistry]:
 
 
 def make_certificate(folder: Path) -> Path:
-    """A certificate for this machine that trusts itself, with its key, as one file."""
+    """A certificate for 127.0.0.1 and registry.example, with its key, as one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -274,7 +275,10 @@ def make_certificate(folder: Path) -> Path:
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("registry.example")]
+            ),
+            critical=False,
         )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(identifier, critical=False)
