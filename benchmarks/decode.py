@@ -12,10 +12,14 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.stack import Server, StreamedRun, serving
+
+#: Seconds between unloading and the next load, so that the server has a spare runner again.
+_REST = 4
 
 PROMPTS = (
     "Once upon a time there was a little dog named",
@@ -62,8 +66,9 @@ def main() -> None:
         server.create("model", given.model)
         for turn in range(given.turns):
             prompt = PROMPTS[turn % len(PROMPTS)]
-            theirs = bare(given.model, prompt, given)
             server.unload("model")
+            theirs = bare(given.model, prompt, given)
+            time.sleep(_REST)
             cold = ours(server, prompt, given)
             warm = ours(server, PROMPTS[(turn + 1) % len(PROMPTS)], given)
             rows.append(compare(theirs, cold, warm))
