@@ -19,6 +19,7 @@ from llamaherd.config import Address, Settings
 from llamaherd.errors import LlamaherdError
 from llamaherd.observe import configure_logging
 from llamaherd.server.app import build_app
+from llamaherd.server.protocol import BoundedProtocol
 from llamaherd.server.services import Services
 from llamaherd.version import OLLAMA_VERSION, __version__
 
@@ -105,7 +106,9 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     app = build_app(services, settings, check_host=is_loopback(listener))
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedProtocol,
+        ws="none",
+        proxy_headers=False,
         lifespan="off",
         log_config=None,
         access_log=False,
