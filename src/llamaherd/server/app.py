@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -73,8 +75,10 @@ def _redirect(request: Request) -> Response | None:
     if other and _is_route(request.app.routes, scope):
         status = 301 if request.method == "GET" else 307
         text = "Moved Permanently" if status == 301 else "Temporary Redirect"
-        headers = {"location": other, "content-type": "text/html; charset=utf-8"}
-        return Response(f'<a href="{other}">{text}</a>.\n\n', status, headers=headers)
+        # The path is decoded, so it may hold what a header or a page must not.
+        target = quote(other)
+        headers = {"location": target, "content-type": "text/html; charset=utf-8"}
+        return Response(f'<a href="{target}">{text}</a>.\n\n', status, headers=headers)
     return None
 
 
