@@ -11,13 +11,14 @@ from starlette.routing import Route
 from llamaherd.api.replies import ChatDialect, DebugInfo, Dialect, GenerateDialect, Reply
 from llamaherd.api.requests import read_chat, read_generate
 from llamaherd.events import Event
+from llamaherd.server.bodies import read_request
 from llamaherd.server.services import services_of
-from llamaherd.server.streaming import Lines, Once, read_body
+from llamaherd.server.streaming import Lines, Once
 
 
 async def generate(request: Request) -> Response:
     generation = services_of(request).generation
-    wanted = read_generate(await read_body(request))
+    wanted = await read_request(request, read_generate)
     dialect = GenerateDialect(wanted.model)
     if wanted.debug_render_only:
         return Once(lambda: _rendered(dialect, generation.render_generate(wanted)))
@@ -27,7 +28,7 @@ async def generate(request: Request) -> Response:
 
 async def chat(request: Request) -> Response:
     generation = services_of(request).generation
-    wanted = read_chat(await read_body(request))
+    wanted = await read_request(request, read_chat)
     dialect = ChatDialect(wanted.model)
     if wanted.debug_render_only:
         return Once(lambda: _rendered(dialect, generation.render_chat(wanted)))

@@ -35,8 +35,9 @@ from llamaherd.catalog import Catalog, open_weights
 from llamaherd.create.create import create_model
 from llamaherd.errors import BadRequest, InvalidName, ModelNotFound
 from llamaherd.gguf import model_info, tensor_list
+from llamaherd.server.bodies import read_request
 from llamaherd.server.services import Services, services_of
-from llamaherd.server.streaming import JSON, json_response, read_body, steps_response
+from llamaherd.server.streaming import JSON, json_response, steps_response
 from llamaherd.store.blobs import parse_digest
 from llamaherd.store.model import ModelSummary
 from llamaherd.store.names import Name
@@ -94,7 +95,7 @@ async def ps(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    wanted = read_show(await read_body(request))
+    wanted = await read_request(request, read_show)
     if not wanted.model:
         raise BadRequest("model is required")
     catalog = services_of(request).catalog
@@ -129,7 +130,7 @@ def describe(catalog: Catalog, wanted: ModelRequest) -> ShownModel:
 
 
 async def copy(request: Request) -> Response:
-    wanted = read_copy(await read_body(request))
+    wanted = await read_request(request, read_copy)
     source = _copy_name("source", wanted.source)
     destination = _copy_name("destination", wanted.destination)
     library = services_of(request).library
@@ -148,7 +149,7 @@ def _copy_name(field: str, text: str) -> Name:
 
 
 async def delete(request: Request) -> Response:
-    wanted = read_delete(await read_body(request))
+    wanted = await read_request(request, read_delete)
     try:
         name = Name.parse(wanted.model)
     except InvalidName:
@@ -161,7 +162,7 @@ async def delete(request: Request) -> Response:
 
 
 async def create(request: Request) -> Response:
-    wanted = read_create(await read_body(request))
+    wanted = await read_request(request, read_create)
     Name.parse(wanted.model)
     return steps_response(_creating(services_of(request), wanted), stream=wanted.stream)
 

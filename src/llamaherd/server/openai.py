@@ -30,6 +30,7 @@ from llamaherd.api.replies import encode
 from llamaherd.errors import BadRequest, InvalidName, LlamaherdError, ModelNotFound
 from llamaherd.events import Event, Text
 from llamaherd.generation import Generation
+from llamaherd.server.bodies import read_request
 from llamaherd.server.interleave import interleave
 from llamaherd.server.services import Services, services_of
 from llamaherd.server.streaming import (
@@ -38,7 +39,6 @@ from llamaherd.server.streaming import (
     ServerSentEvents,
     error_of,
     event,
-    read_body,
 )
 from llamaherd.store.names import Name
 
@@ -50,7 +50,7 @@ Refuse = Callable[[Exception], Response]
 
 async def chat_completions(request: Request) -> Response:
     try:
-        wanted = read_chat_completion(await read_body(request))
+        wanted = await read_request(request, read_chat_completion)
     except LlamaherdError as error:
         return unreadable(error)
     generation = services_of(request).generation
@@ -69,7 +69,7 @@ async def chat_completions(request: Request) -> Response:
 
 async def completions(request: Request) -> Response:
     try:
-        wanted = read_completion(await read_body(request))
+        wanted = await read_request(request, read_completion)
     except LlamaherdError as error:
         return unreadable(error)
     generation = services_of(request).generation

@@ -10,21 +10,22 @@ from starlette.routing import Route
 
 from llamaherd.api.requests import read_pull, read_push
 from llamaherd.errors import BadRequest, InvalidName, NotInRegistry
+from llamaherd.server.bodies import read_request
 from llamaherd.server.services import services_of
-from llamaherd.server.streaming import read_body, steps_response
+from llamaherd.server.streaming import steps_response
 from llamaherd.store.names import Name
 from llamaherd.store.progress import Progress
 
 
 async def pull(request: Request) -> Response:
-    wanted = read_pull(await read_body(request))
+    wanted = await read_request(request, read_pull)
     name = Name.parse(wanted.model)
     steps = services_of(request).transfers.pull(name, insecure=wanted.insecure)
     return steps_response(steps, stream=wanted.stream)
 
 
 async def push(request: Request) -> Response:
-    wanted = read_push(await read_body(request))
+    wanted = await read_request(request, read_push)
     if not wanted.model:
         raise BadRequest("model is required")
     try:

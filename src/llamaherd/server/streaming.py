@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import Any, Final
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -23,25 +22,6 @@ log = logging.getLogger(__name__)
 
 JSON: Final = "application/json; charset=utf-8"
 NDJSON: Final = "application/x-ndjson"
-
-#: The largest JSON body that is read, in bytes; images come in it as base64.
-MAX_BODY: Final = 512 << 20
-
-
-class BodyTooLarge(BadRequest):
-    status = 413
-
-
-async def read_body(request: Request) -> bytes:
-    """The whole body; raises ``BodyTooLarge`` as soon as it exceeds ``MAX_BODY``."""
-    parts = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY:
-            raise BodyTooLarge(f"request body is larger than {MAX_BODY} bytes")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def json_response(value: Any, status: int = 200) -> Response:
