@@ -55,8 +55,9 @@ class Generation:
             if not request.prompt:
                 yield Done("load")
                 return
-            prompt, tokens = await _build(_generate_building(model, request, None), grant.runner)
-            template = _template(model, request)
+            template = await _template(model, request)
+            building = _generate_building(model, request, template)
+            prompt, tokens = await _build(building, grant.runner)
             parser = None
             if template or request.think:
                 parser = await _parser(template or model.template, prompt, (), request.think)
@@ -109,7 +110,8 @@ class Generation:
         _check_generate(model, request)
         options = model.options(request.options)
         async with self._acquire(model, options, request.keep_alive) as grant:
-            prompt, _ = await _build(_generate_building(model, request, None), grant.runner)
+            building = _generate_building(model, request, await _template(model, request))
+            prompt, _ = await _build(building, grant.runner)
             return DebugInfo(prompt.text, len(prompt.images))
 
     async def render_chat(self, request: ChatRequest) -> DebugInfo:
@@ -169,20 +171,25 @@ def _check_images(model: CatalogModel, images: Sequence[bytes]) -> None:
         raise Unsupported("images are not supported by this version")
 
 
-def _template(model: CatalogModel, request: GenerateRequest) -> PromptTemplate | None:
-    """The request's template or the model's; None where the prompt is taken as it is."""
+async def _template(model: CatalogModel, request: GenerateRequest) -> PromptTemplate | None:
+    """The request's template or the model's; None where the prompt is taken as it is.
+
+    A request's template is parsed in a thread, as that may take a while.
+    """
     if request.raw:
         return None
-    return GoTemplate(request.template) if request.template else model.template
+    if request.template:
+        return await asyncio.to_thread(GoTemplate, request.template)
+    return model.template
 
 
 def _generate_building(
-    model: CatalogModel, request: GenerateRequest, limit: int | None
+    model: CatalogModel, request: GenerateRequest, template: PromptTemplate | None
 ) -> Building:
     return generate_prompt(
-        _template(model, request),
+        template,
         request.prompt,
-        limit=limit,
+        limit=None,
         system=request.system or model.stored.system or "",
         suffix=request.suffix,
         defaults=() if request.context else model.stored.messages,
