@@ -195,6 +195,9 @@ def _tag_images(messages: Sequence[Message]) -> list[Message]:
     tagged: list[Message] = []
     number = 0
     for message in messages:
+        if not message.images:
+            tagged.append(message)
+            continue
         content, front = message.content, ""
         for _ in message.images:
             tag = f"[img-{number}]"

@@ -9,6 +9,7 @@ executed directly, for models that fill in the middle.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
@@ -79,21 +80,22 @@ def collate(messages: Sequence[Message]) -> list[Message]:
     Results of tools stay apart: each belongs to a call of its own.
     """
     collated: list[Message] = []
-    for message in messages:
-        if collated and collated[-1].role == message.role != "tool":
-            collated[-1] = _joined(collated[-1], message)
+    for role, group in groupby(messages, key=lambda message: message.role):
+        neighbours = list(group)
+        if role == "tool" or len(neighbours) == 1:
+            collated.extend(neighbours)
         else:
-            collated.append(message)
+            collated.append(_joined(neighbours))
     return collated
 
 
-def _joined(first: Message, second: Message) -> Message:
+def _joined(messages: Sequence[Message]) -> Message:
     return msgspec.structs.replace(
-        first,
-        content=f"{first.content}\n\n{second.content}",
-        thinking="\n\n".join(filter(None, (first.thinking, second.thinking))),
-        images=[*first.images, *second.images],
-        tool_calls=[*first.tool_calls, *second.tool_calls],
+        messages[0],
+        content="\n\n".join(message.content for message in messages),
+        thinking="\n\n".join(message.thinking for message in messages if message.thinking),
+        images=list(chain.from_iterable(message.images for message in messages)),
+        tool_calls=list(chain.from_iterable(message.tool_calls for message in messages)),
     )
 
 
