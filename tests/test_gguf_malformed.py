@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tracemalloc
 from contextlib import suppress
@@ -178,3 +179,10 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(
     path = saved(tmp_path_factory.getbasetemp(), bytes(damaged[: len(damaged) - cut]))
     with suppress(InvalidGGUF):
         read_everything(path)
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="it is a named pipe"):
+        GGUF.open(path)

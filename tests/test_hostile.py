@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -226,3 +227,25 @@ def test_any_field_may_hold_anything(
     if answer.status != 200:
         assert list(last) == ["error"]
     assert "internal error" not in str(last.get("error", ""))
+
+
+# --- a store that somebody has been at --------------------------------------------------------
+
+
+def test_one_bad_manifest_does_not_keep_the_others_from_being_served(tmp_path: Path) -> None:
+    manifests = tmp_path / ".ollama" / "models" / "manifests" / "registry.ollama.ai" / "library"
+    for name in ("huge", "outside"):
+        (manifests / name).mkdir(parents=True)
+    (manifests / "huge" / "latest").write_bytes(bytes(5 << 20))
+    (manifests / "outside" / "latest").symlink_to("/etc/hostname")
+    with running_server(tmp_path) as server:
+        server.add("tiny", write_model(tmp_path / "tiny.gguf"))
+        answer = server.post("/api/generate", model="tiny", prompt="x", options={"num_predict": 1})
+        assert answer.lines()[-1]["done"]
+        models = server.request("GET", "/api/tags").json()["models"]
+        assert [model["name"] for model in models] == ["tiny:latest"]
+        for name in ("huge", "outside"):
+            refused = server.post("/api/show", model=name)
+            assert refused.status == 500
+            assert str(manifests / name / "latest") in refused.json()["error"]
+            assert server.request("DELETE", "/api/delete", {"model": name}).status == 200

@@ -17,7 +17,7 @@ from llamaherd.errors import ModelNotFound, StoreError
 from llamaherd.messages import Message
 from llamaherd.store.blobs import STALE_AFTER, digest_of
 from llamaherd.store.library import Library
-from llamaherd.store.manifests import CONFIG_TYPE, Layer, Manifest, MediaType
+from llamaherd.store.manifests import CONFIG_TYPE, MAX_SIZE, Layer, Manifest, MediaType
 from llamaherd.store.model import ModelConfig
 from llamaherd.store.names import Name
 from llamaherd.store.show import modelfile_text, parameters_text
@@ -254,6 +254,43 @@ class TestPruning:
         library.manifests.path(Name.parse("broken")).write_bytes(manifest.encode()[:-5])
         age(library)
         assert library.prune() == 0
+
+    def test_nothing_goes_while_a_manifest_can_not_be_read(self, library: Library) -> None:
+        add(library, "huge", model=b"weights")
+        library.manifests.path(Name.parse("huge")).write_bytes(bytes(MAX_SIZE + 1))
+        age(library)
+        with pytest.raises(StoreError, match="too large for a manifest"):
+            library.prune()
+        assert digest_of(b"weights") in blobs(library)
+
+
+class TestNamedPipes:
+    """To open one waits for its other end, and nobody there would ever come."""
+
+    def test_as_a_manifest(self, library: Library) -> None:
+        path = library.manifests.path(TINY)
+        path.parent.mkdir(parents=True)
+        os.mkfifo(path)
+        with pytest.raises(StoreError, match=f"can't read {path}: it is a named pipe"):
+            library.get(TINY)
+        assert library.list() == []
+
+    @pytest.mark.parametrize("kind", ["config", "system"])
+    def test_as_a_layer(self, kind: str, library: Library) -> None:
+        manifest = add(library, "tiny", system=b"Be brief.")
+        layers = {"config": manifest.config, "system": (manifest.layers or [])[0]}
+        path = library.blobs.path(layers[kind].digest)
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(StoreError, match=f"can't read {path}: it is a named pipe"):
+            library.get(TINY)
+        assert [model.name for model in library.list()] == ([] if kind == "config" else [TINY])
+
+
+@pytest.mark.parametrize("operation", ["get", "delete"])
+def test_a_name_too_long_for_a_file_is_no_models(operation: str, library: Library) -> None:
+    with pytest.raises(ModelNotFound):
+        getattr(library, operation)(Name.parse(f"{'h' * 300}/namespace/model"))
 
 
 def churn(root: Path, number: int) -> None:

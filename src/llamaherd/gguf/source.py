@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,8 +27,10 @@ class Source:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open ``path``. Raises OSError when that fails."""
+        """Open ``path``. Raises OSError when that fails, or would wait for a pipe's other end."""
         self.name = path.name
+        if path.is_fifo():
+            raise OSError(errno.EINVAL, "it is a named pipe, not a file", str(path))
         self._file = path.open("rb", buffering=0)
         self.size = os.fstat(self._file.fileno()).st_size
         self._window = b""

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from llamaherd import hardware
 from llamaherd.catalog import Catalog
 from llamaherd.config import Settings
+from llamaherd.errors import StoreError
 from llamaherd.generation import Generation
 from llamaherd.registry.service import Transfers
 from llamaherd.runner.spare import SpareRunner
@@ -37,8 +38,7 @@ class Services:
         library = Library(settings.models)
         library.prepare()
         if not settings.noprune:
-            removed = await asyncio.to_thread(library.prune)
-            log.info("total unused blobs removed: %d", removed)
+            await asyncio.to_thread(_prune, library)
         catalog = Catalog(library)
         spare = SpareRunner()
         spare.prepare()
@@ -53,6 +53,14 @@ class Services:
         await self.transfers.close()
         await self.scheduler.close()
         await self.spare.close()
+
+
+def _prune(library: Library) -> None:
+    """A manifest that can't be read must not keep all other models from being served."""
+    try:
+        log.info("total unused blobs removed: %d", library.prune())
+    except StoreError as error:
+        log.warning("kept unused blobs: %s", error)
 
 
 def services_of(request: Request) -> Services:

@@ -15,6 +15,7 @@ from llamaherd.store.files import (
     TEMPORARY_PREFIX,
     discard,
     make_folder,
+    open_file,
     open_temporary,
     publish,
     store_errors,
@@ -107,12 +108,12 @@ class BlobStore:
     def open(self, digest: str) -> IO[bytes]:
         path = self.path(digest)
         with store_errors("open", path):
-            return path.open("rb")
+            return open_file(path)
 
     def read(self, digest: str, limit: int) -> bytes:
         """The whole content; raises ``StoreError`` beyond ``limit`` bytes."""
         path = self.path(digest)
-        with store_errors("read", path), path.open("rb") as file:
+        with store_errors("read", path), open_file(path) as file:
             content = file.read(limit + 1)
         if len(content) > limit:
             raise StoreError(f"{path} is larger than the {limit} bytes that are allowed for it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import tempfile
@@ -32,6 +33,13 @@ def store_errors(action: str, path: Path) -> Iterator[None]:
 def make_folder(folder: Path) -> None:
     with store_errors("create", folder):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """For reading; raises ``OSError``, also for a named pipe: opening one may wait for ever."""
+    if path.is_fifo():
+        raise OSError(errno.EINVAL, "it is a named pipe, not a file", str(path))
+    return path.open("rb")
 
 
 def open_temporary(folder: Path) -> tuple[IO[bytes], Path]:

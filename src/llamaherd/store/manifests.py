@@ -6,6 +6,7 @@ is read here may have been written by anyone: it is checked before anything reli
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -22,7 +23,7 @@ from msgspec import Struct, field
 from llamaherd.errors import InvalidDigest, InvalidName, ModelNotFound, StoreError
 from llamaherd.store.blobs import parse_digest
 from llamaherd.store.encoding import go_json
-from llamaherd.store.files import store_errors, write_atomically
+from llamaherd.store.files import open_file, store_errors, write_atomically
 from llamaherd.store.names import Name
 
 _log: Final = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ class ManifestStore:
             with store_errors("remove", path):
                 path.unlink()
         except StoreError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
+            if isinstance(error.__cause__, OSError) and _is_absence(error.__cause__):
                 raise ModelNotFound(name.given or name.short) from error
             raise
         for folder in list(path.parents)[:3]:
@@ -222,12 +223,12 @@ class ManifestStore:
         """Content and modification time; ``FileNotFoundError`` passes through."""
         try:
             self._refuse_escape(path)
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 content = file.read(MAX_SIZE + 1)
             modified_at = path.stat().st_mtime_ns
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise FileNotFoundError(path) from error
         except OSError as error:
+            if _is_absence(error):
+                raise FileNotFoundError(path) from error
             raise StoreError(f"can't read {path}: {error.strerror or error}") from error
         if len(content) > MAX_SIZE:
             raise StoreError(f"{path} is too large for a manifest (over {MAX_SIZE} bytes)")
@@ -238,6 +239,12 @@ class ManifestStore:
         store = Path(os.path.realpath(self.folder.parent))
         if not Path(os.path.realpath(path)).is_relative_to(store):
             raise StoreError(f"{path} is a link that leads out of the model store")
+
+
+def _is_absence(error: OSError) -> bool:
+    """Whether nothing of this name is there, or could be: a host may be longer than a file name."""
+    missing = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+    return isinstance(error, missing) or error.errno == errno.ENAMETOOLONG
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:
