@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -30,8 +30,10 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def kept(*flags: str, delay: float = 0) -> AsyncIterator[SpareRunner]:
-    spare = SpareRunner(delay=delay, command=(*FAKE, *flags))
+async def kept(
+    *flags: str, delay: float = 0, running: Sequence[str] = ()
+) -> AsyncIterator[SpareRunner]:
+    spare = SpareRunner(lambda: bool(running), delay=delay, command=(*FAKE, *flags))
     try:
         yield spare
     finally:
@@ -92,3 +94,14 @@ async def test_closing_gives_up_what_is_in_preparation() -> None:
     async with kept(delay=60) as spare:
         spare.prepare()
         await asyncio.sleep(0)
+
+
+async def test_none_is_started_while_requests_run() -> None:
+    running = ["a request"]
+    async with kept(running=running) as spare:
+        preparing = asyncio.create_task(ready(spare))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not preparing.done()
+        running.clear()
+        assert (await preparing).alive

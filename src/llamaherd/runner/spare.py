@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from llamaherd.runner.process import Runner
@@ -16,18 +16,26 @@ from llamaherd.runner.protocol import Load
 
 log = logging.getLogger(__name__)
 
-#: A new spare starts this long, in seconds, after the last was taken or the server was started:
-#: not while a model is loaded and its first requests come.
+#: A new spare starts this long, in seconds, after the last was taken or the server was started, and
+#: then as soon as no request runs.
 _DELAY: Final = 2.0
 
 
 class SpareRunner:
     """Starts runners like ``Runner.start``, from a process that is already there if there is one.
 
-    Used by the tasks of one event loop. ``delay`` is in seconds, ``command`` for tests.
+    Used by the tasks of one event loop. ``busy`` tells whether requests run, which a starting
+    process would slow down. ``delay`` is in seconds, ``command`` for tests.
     """
 
-    def __init__(self, *, delay: float = _DELAY, command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        busy: Callable[[], bool],
+        *,
+        delay: float = _DELAY,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self._busy = busy
         self._delay = delay
         self._command = command
         self._preparing: asyncio.Task[Runner | None] | None = None
@@ -68,7 +76,10 @@ class SpareRunner:
         return spare if spare is not None and spare.alive else None
 
     async def _prepare(self) -> Runner | None:
-        await asyncio.sleep(self._delay)
+        while True:
+            await asyncio.sleep(self._delay)
+            if not self._busy():
+                break
         try:
             return await Runner.spawn(self._command)
         except OSError as error:

@@ -179,6 +179,11 @@ class Scheduler:
             self._tell(events.RequestLeft(number))
             del self._requests[number]
 
+    @property
+    def busy(self) -> bool:
+        """Whether any request runs or waits."""
+        return bool(self._requests)
+
     def loaded(self) -> list[LoadedModel]:
         """The models in memory that take requests."""
         now = self._clock.now()

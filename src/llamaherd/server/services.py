@@ -40,7 +40,7 @@ class Services:
         if not settings.noprune:
             await asyncio.to_thread(_prune, library)
         catalog = Catalog(library)
-        spare = SpareRunner()
+        spare = SpareRunner(lambda: scheduler.busy)
         spare.prepare()
         machine = await asyncio.to_thread(hardware.detect)
         scheduler = Scheduler(settings, machine, runner_factory=spare.start)
