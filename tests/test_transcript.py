@@ -71,6 +71,8 @@ REPLAYED = (
     "create-badname",
     "create-badfile",
     "create-baddigest",
+    "pull-bad",
+    "push-nons",
     "blob-head-missing",
     "blob-post",
     "blob-post-again",
