@@ -19,6 +19,7 @@ from llamaherd.scheduler.loop import LoadSpec
 from llamaherd.scheduler.placement import ModelShape
 from llamaherd.store.files import store_errors
 from llamaherd.store.library import Library
+from llamaherd.store.manifests import StoredManifest
 from llamaherd.store.model import StoredModel
 from llamaherd.store.names import Name
 
@@ -79,22 +80,33 @@ class Catalog:
         self._library = library
         self._known: dict[str, CatalogModel] = {}
 
-    def find(self, text: str) -> CatalogModel:
-        """The model of this name; raises ``ModelNotFound`` also for what can't be a name."""
-        try:
-            name = Name.parse(text)
-            manifest = self._library.manifest(name)
-        except (InvalidName, ModelNotFound):
-            raise ModelNotFound(text) from None
+    def known(self, text: str) -> CatalogModel | None:
+        """The model of this name if it was described before: that takes only its manifest.
+
+        Quick enough to do without a thread. Raises ``ModelNotFound`` also for what can't be a name.
+        """
+        manifest = self._manifest(text)
         known = self._known.get(manifest.digest)
+        if known is None or known.name == manifest.name:
+            return known
+        return replace(known, stored=replace(known.stored, name=manifest.name))
+
+    def find(self, text: str) -> CatalogModel:
+        """The model of this name; raises as ``known``, or ``StoreError`` when it is damaged."""
+        known = self.known(text)
         if known is None:
-            known = self._describe(self._library.get(name))
+            manifest = self._manifest(text)
+            known = self._describe(self._library.get(manifest.name))
             while len(self._known) >= _KEPT:
                 self._known.pop(next(iter(self._known)))
             self._known[manifest.digest] = known
-        if known.name == manifest.name:
-            return known
-        return replace(known, stored=replace(known.stored, name=manifest.name))
+        return known
+
+    def _manifest(self, text: str) -> StoredManifest:
+        try:
+            return self._library.manifest(Name.parse(text))
+        except (InvalidName, ModelNotFound):
+            raise ModelNotFound(text) from None
 
     @staticmethod
     def _describe(stored: StoredModel) -> CatalogModel:

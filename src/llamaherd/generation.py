@@ -61,7 +61,7 @@ class Generation:
             parser = None
             if template or request.think:
                 parser = await _parser(template or model.template, prompt, (), request.think)
-            start = await grant.runner.tokenize("")
+            start = await grant.runner.opening()
             conversation = [*request.context, *tokens[len(start) :]]
             async with aclosing(
                 _write(grant, [*start, *conversation], options, request)
@@ -125,7 +125,8 @@ class Generation:
             return DebugInfo(prompt.text, len(prompt.images))
 
     async def _find(self, name: str) -> CatalogModel:
-        return await asyncio.to_thread(self._catalog.find, name)
+        known = self._catalog.known(name)
+        return known if known else await asyncio.to_thread(self._catalog.find, name)
 
     def _acquire(
         self, model: CatalogModel, options: dict[str, Any], keep_alive: int | None

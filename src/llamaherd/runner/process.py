@@ -161,6 +161,7 @@ class Runner:
         self._next_request = 0
         self._gone = asyncio.Event()
         self._stopping: str | None = None
+        self._opening: list[int] | None = None
 
     @classmethod
     async def start(
@@ -236,6 +237,12 @@ class Runner:
             lambda request: Tokenize(request, text, add_special, parse_special), Tokens
         )
         return answer.tokens
+
+    async def opening(self) -> list[int]:
+        """The tokens with which every prompt begins: BOS, where the vocabulary asks for one."""
+        if self._opening is None:
+            self._opening = await self.tokenize("")
+        return self._opening
 
     async def detokenize(self, tokens: list[int]) -> str:
         """Text of ``tokens``, special ones included."""
