@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import threading
+from contextlib import suppress
 
-from llamaherd.cli.display import PlainProgress, follow
+import pytest
+
+from llamaherd.cli.display import PlainProgress, Spinner, follow
 
 DIGEST = "sha256:dc29a49675f8d45e34334883da31b22184ba844fd150383fb4da68003673e0ed"
 
@@ -44,3 +50,50 @@ def test_a_transfer_of_nothing_is_complete() -> None:
 def test_nothing_in_a_pipe_controls_a_terminal() -> None:
     lines = shown({"status": "one"}, transfer(500), transfer(1000), {"status": "success"})
     assert all(character.isprintable() for character in "".join(lines))
+
+
+class StuckTerminal(io.StringIO):
+    """A terminal that takes nothing until somebody reads what it holds."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        with suppress(BlockingIOError):
+            while os.write(self._writer, b"." * 65536):
+                pass
+        os.set_blocking(self._writer, True)
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._writer
+
+    def end(self) -> None:
+        os.close(self._writer)
+
+
+def test_a_spinner_is_gone_after_stop_even_if_ctrl_c_came_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = StuckTerminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    interrupting = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+
+    def stop_interrupted() -> None:
+        interrupting.start()
+        spinner.stop()
+
+    shown: list[bytes] = []
+    with Spinner() as spinner, os.fdopen(terminal.reader, "rb") as reader:
+        with pytest.raises(KeyboardInterrupt):
+            stop_interrupted()
+        reading = threading.Thread(target=lambda: shown.append(reader.read()))
+        reading.start()
+        spinner.stop()
+        terminal.end()
+        reading.join()
+    assert shown[0].endswith(b"\r\x1b[K")

@@ -5,6 +5,7 @@ In a terminal they move; anywhere else they are plain lines without control char
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -81,10 +82,16 @@ def follow(events: Iterable[Object], shown: Progress) -> None:
 
 
 class Spinner:
-    """A turning sign on stderr while nothing else is written; nothing outside a terminal."""
+    """A turning sign on stderr while nothing else is written; nothing outside a terminal.
+
+    Ctrl-C may come at any time, so ``stop`` waits for an event, as a join that is interrupted
+    forgets the thread, and the thread writes without the lock of ``sys.stderr``, which a thread
+    that the interpreter's end finds with it turns into an abort.
+    """
 
     def __init__(self) -> None:
         self._stopped = Event()
+        self._erased = Event()
         self._thread: Thread | None = None
 
     def __enter__(self) -> Self:
@@ -105,12 +112,19 @@ class Spinner:
         """Take the sign away; harmless when it is gone already."""
         if self._thread is not None:
             self._stopped.set()
-            self._thread.join()
+            self._erased.wait()
             self._thread = None
 
     def _turn(self) -> None:
-        for frame in cycle(FRAMES):
-            print(f"\r{frame} ", end="", file=sys.stderr, flush=True)
-            if self._stopped.wait(FRAME_TIME):
-                break
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        try:
+            for frame in cycle(FRAMES):
+                _draw(f"\r{frame} ")
+                if self._stopped.wait(FRAME_TIME):
+                    break
+            _draw("\r\x1b[K")
+        finally:
+            self._erased.set()
+
+
+def _draw(text: str) -> None:
+    os.write(sys.stderr.fileno(), text.encode(sys.stderr.encoding, "replace"))
