@@ -32,6 +32,9 @@ DEFAULT_ORIGINS: Final = (
     "vscode-file://*",
 )
 
+#: As many sequences as llama.cpp keeps apart (``LLAMA_MAX_SEQ`` of llama-cparams.h).
+MOST_PARALLEL: Final = 256
+
 KV_CACHE_TYPES: Final = ("f16", "f32", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
 
@@ -57,7 +60,7 @@ def parse_address(text: str) -> Address:
     """``OLLAMA_HOST`` in all its forms: host, host:port, :port, URL with scheme and path, IPv6.
 
     ``http`` URLs without a port mean port 80, ``https`` 443, anything else 11434. Raises
-    ``ValueError`` for a port that isn't one.
+    ``ValueError`` for a port, a host or a path that can't be one.
     """
     text = text.strip().strip("\"'").strip()
     scheme, separator, rest = text.partition("://")
@@ -74,7 +77,21 @@ def parse_address(text: str) -> Address:
         port = int(port_text)
     else:
         port = default_port
-    return Address(scheme, host or "127.0.0.1", port, (slash + path).rstrip("/"))
+    path = (slash + path).rstrip("/")
+    if not all("!" <= char <= "~" for char in path):
+        raise ValueError(f"invalid path {path!r}")
+    return Address(scheme, _possible(host or "127.0.0.1"), port, path)
+
+
+def _possible(host: str) -> str:
+    """The host, unless no resolver could even be asked for it."""
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise ValueError(f"invalid host {host!r}") from error
+    if not host.isprintable() or " " in host:
+        raise ValueError(f"invalid host {host!r}")
+    return host
 
 
 def _split_host_port(netloc: str) -> tuple[str, str]:
@@ -113,6 +130,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _parallel(text: str) -> int:
+    if (count := _count(text)) > MOST_PARALLEL:
+        raise ValueError(f"expected at most {MOST_PARALLEL}")
+    return count
+
+
 def _origins(text: str) -> tuple[str, ...]:
     return tuple(origin.strip() for origin in text.split(",") if origin.strip())
 
@@ -125,7 +148,10 @@ def _cache_type(text: str) -> str:
 
 def _path(text: str) -> Path:
     try:
+        text.encode()
         return Path(text).expanduser()
+    except UnicodeEncodeError as error:
+        raise ValueError("not UTF-8, so its name can't be told in JSON") from error
     except RuntimeError as error:
         raise ValueError("the home folder is not known") from error
 
@@ -169,7 +195,7 @@ VARIABLES: Final = (
     Variable(
         "OLLAMA_NUM_PARALLEL",
         "num_parallel",
-        _count,
+        _parallel,
         "0",
         "requests that a model serves together (0: as many as memory allows, up to 4)",
     ),
