@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -341,6 +342,12 @@ class TestLocalFiles:
     def test_a_folder_without_weights_is_an_error(self, folder: Path) -> None:
         with pytest.raises(NotFound, match="no Modelfile or safetensors files found"):
             local_files("empty", folder)
+
+    def test_what_is_neither_file_nor_folder_is_an_error(self, folder: Path) -> None:
+        os.mkfifo(folder / "pipe")
+        for argument in ("pipe", "/dev/zero"):
+            with pytest.raises(BadRequest, match=f"{argument} is neither a file nor a folder"):
+                local_files(argument, folder)
 
     def test_links_do_not_smuggle_files_in(self, folder: Path) -> None:
         (folder / "hf" / "secret.json").symlink_to(folder / "m.gguf")

@@ -10,6 +10,7 @@ from typing import Final
 from llamaherd.cli.display import Progress, follow, progress
 from llamaherd.cli.parsing import CommandError
 from llamaherd.cli.session import Session
+from llamaherd.cli.streams import read_all
 from llamaherd.client import Client
 from llamaherd.create.modelfile import Modelfile
 from llamaherd.create.request import create_request, local_files
@@ -58,11 +59,11 @@ def _read(file: str) -> tuple[Modelfile | None, Path]:
     Without a file named, and without one of the usual name, the folder's own weights are meant.
     """
     if file == STDIN:
-        content = sys.stdin.buffer.read()
-        return Modelfile.parse(content), Path.cwd()
+        return Modelfile.parse(read_all(sys.stdin.buffer, "the Modelfile")), Path.cwd()
     path = Path(file or DEFAULT_FILE).absolute()
     try:
-        return Modelfile.parse(path.read_bytes()), path.parent
+        with path.open("rb") as content:
+            return Modelfile.parse(read_all(content, str(path))), path.parent
     except FileNotFoundError:
         return None if file else Modelfile.parse("FROM ."), path.parent
     except OSError as error:

@@ -14,6 +14,7 @@ from llamaherd.cli.display import Spinner, follow, progress
 from llamaherd.cli.parsing import CommandError
 from llamaherd.cli.reply import ReplyWriter, timings
 from llamaherd.cli.session import INTERRUPTED, Session
+from llamaherd.cli.streams import read_all
 from llamaherd.client import Client, Object, Stream
 from llamaherd.duration import FOREVER, InvalidDuration, format_duration, keep_alive
 from llamaherd.errors import ServerError
@@ -156,7 +157,7 @@ def _format(text: str) -> Any:
 
 
 def _standard_input() -> str:
-    return sys.stdin.buffer.read().decode("utf-8", "replace")
+    return read_all(sys.stdin.buffer, "the input").decode("utf-8", "replace")
 
 
 def _terminal_width() -> int | None:

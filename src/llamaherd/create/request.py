@@ -123,7 +123,7 @@ def local_files(argument: str, folder: Path) -> dict[str, Path] | None:
 
     ``argument`` is relative to ``folder``, where the Modelfile is, and ``~`` is the home folder. Of
     a folder, all that makes up a model is taken. Raises ``NotFound`` when nothing in it does, and
-    ``BadRequest`` when a link leads out of it.
+    ``BadRequest`` when a link leads out of it, or for what is no file, such as a device.
     """
     try:
         path = folder / Path(argument).expanduser()
@@ -131,8 +131,10 @@ def local_files(argument: str, folder: Path) -> dict[str, Path] | None:
             return None
     except (OSError, ValueError, RuntimeError):
         return None
-    if not path.is_dir():
+    if path.is_file():
         return {path.name: path}
+    if not path.is_dir():
+        raise BadRequest(f"{path} is neither a file nor a folder")
     found = next(filter(None, (_glob(path, patterns) for patterns in _WEIGHTS)), None)
     if found is None:
         raise NotFound("no Modelfile or safetensors files found")
