@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from llamaherd.cli.streams import LONGEST_INPUT
 from llamaherd.version import OLLAMA_VERSION
 from tests.support.cli import Outcome, Terminal, ollama, recorded
 from tests.support.models import write_model
@@ -186,8 +187,35 @@ class TestLibrary:
         assert outcome == (1, "deleted 'one'\n", "Error: model 'nosuch' not found\n")
         assert run("rm", "two").code == 0
 
+    def test_a_damaged_model_can_be_removed(
+        self, run: Command, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        run("cp", "tiny", "broken")
+        store = next(tmp_path_factory.getbasetemp().glob("home*/.ollama/models/manifests/*"))
+        (store / "library" / "broken" / "latest").write_text("{")
+        outcome = run("rm", "broken")
+        assert outcome[:2] == (0, "deleted 'broken'\n")
+        assert outcome.stderr.startswith("Warning: unable to stop model 'broken': damaged manifest")
+
     def test_the_version_is_the_servers(self, run: Command) -> None:
         assert run("-v") == (0, f"ollama version is {OLLAMA_VERSION}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("create", "x", "-f", "/dev/zero"), "/dev/zero"),
+        (("create", "x", "-f", "-"), "the Modelfile"),
+        (("run", "tiny"), "the input"),
+    ],
+)
+def test_input_beyond_measure_is_refused(
+    arguments: tuple[str, ...], what: str, run: Command
+) -> None:
+    stdin = b"" if what == "/dev/zero" else bytes(LONGEST_INPUT + 1)
+    outcome = run(*arguments, stdin=stdin)
+    assert outcome[:2] == (1, "")
+    assert f"{what} is too large: more than {LONGEST_INPUT} bytes\n" in outcome.stderr
 
 
 class TestRun:

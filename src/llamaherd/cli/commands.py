@@ -79,10 +79,9 @@ def remove(session: Session, arguments: Sequence[str]) -> None:
         try:
             session.client.unload(model)
         except ServerError as error:
+            # A damaged model can't be asked for, which is one more reason to remove it.
             if error.status != 404:
-                raise ServerError(
-                    f'unable to stop existing running model "{model}": {error.message}'
-                ) from error
+                print(f"Warning: unable to stop model '{model}': {error.message}", file=sys.stderr)
         session.client.delete(model)
         print(f"deleted '{model}'")
 
