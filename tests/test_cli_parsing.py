@@ -90,9 +90,24 @@ def test_a_senseless_environment_variable_is_named() -> None:
 
 
 def test_a_start_imports_no_heavy_library() -> None:
-    code = "import sys, llamaherd.cli.app; print(*sys.modules)"
+    code = "import sys, llamaherd.cli.outcome; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     heavy = {"llama_cpp", "numpy", "starlette", "jinja2", "rich", "prompt_toolkit", "asyncio"}
     assert not heavy & set(loaded)
+
+
+def test_ctrl_c_during_the_start_is_no_traceback() -> None:
+    code = """
+import os, signal, sys
+class CtrlC:
+    def find_spec(self, name, path, target=None):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, CtrlC())
+from llamaherd.cli.app import main
+sys.exit(main(["list"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")

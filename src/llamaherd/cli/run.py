@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from llamaherd.cli.display import Spinner, follow, progress
+from llamaherd.cli.exits import INTERRUPTED
 from llamaherd.cli.parsing import CommandError
 from llamaherd.cli.reply import ReplyWriter, timings
-from llamaherd.cli.session import INTERRUPTED, Session
+from llamaherd.cli.session import Session
 from llamaherd.cli.streams import read_all
 from llamaherd.client import Client, Object, Stream
 from llamaherd.duration import FOREVER, InvalidDuration, format_duration, keep_alive

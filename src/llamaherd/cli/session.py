@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Final
 
 from llamaherd.client import Client
 from llamaherd.config import Settings
-
-#: The exit code of a program that Ctrl-C ended, as shells report SIGINT.
-INTERRUPTED: Final = 130
 
 
 class Session:
