@@ -380,6 +380,16 @@ class TestRoom:
         )
         assert desk.phases() == {}
 
+    def test_nobody_goes_for_what_could_never_start(self) -> None:
+        desk = Desk(free=2 * GIB)
+        desk.idle("a", needs=GIB)
+        desk.measure(GIB)
+        request = desk.arrive("b", needs=4 * GIB, pinned=3 * GIB)
+        assert "than is available (2.0 GiB)" in str(desk.rejected[request])
+        assert desk.phases() == {"a": "READY"}
+        desk.arrive("c", needs=2 * GIB, pinned=2 * GIB)
+        assert desk.phases() == {"a": "STOPPING"}
+
     def test_busy_models_are_waited_for(self) -> None:
         desk = Desk(max_loaded=1)
         busy = desk.load("a")

@@ -10,7 +10,7 @@ The rules:
 - There is one runner for a key at most. One with another configuration is reloaded once idle.
 - A runner is started if fewer than ``max_loaded`` are there and its memory fits beside theirs;
   alone it is always started, because llama.cpp can leave weights in the file, unless what it must
-  have at once is more than there is.
+  have at once is more than there is. Nobody goes for one that could not even start alone.
 - Where there is no room, runners are chosen to go: idle ones first, those that would go soonest
   first. Busy ones are waited for, and take no request that came after the one that waits, so a
   stream of requests to one model can't keep another waiting for ever. Until that one has its room
@@ -258,8 +258,9 @@ class Policy:
         others = list(self.runners.values())
         if any(runner.phase is Phase.STARTING and not runner.placed for runner in others):
             return False
-        if not others and request.pinned > self._free.total:
-            self._reject(request, _too_large(request.pinned, self._free.total))
+        most = self._capacity if others else self._free
+        if request.pinned > most.total:
+            self._reject(request, _too_large(request.pinned, most.total))
             return True
         if self._has_room(request, others):
             self._launch(request, self._room(others))
