@@ -411,6 +411,9 @@ class TestLastWords:
     def test_else_the_last_line(self) -> None:
         assert str(Exit.of(1, ["one", "two", " "])) == "exit code 1: two"
 
+    def test_no_line_of_the_log_explains_a_crash(self) -> None:
+        assert str(Exit.of(-11, ["INFO llama.cpp: loading"])) == "killed by SIGSEGV"
+
     def test_silence(self) -> None:
         assert str(Exit.of(-64, [])) == "killed by signal 64" or "SIGRTMAX" in str(Exit.of(-64, []))
 

@@ -62,10 +62,11 @@ class Exit:
         """``returncode`` as ``subprocess`` gives it; ``stderr`` the last lines, oldest first.
 
         A crash is often followed by a listing of addresses, so a line that speaks of an error is
-        preferred to the very last one.
+        preferred to the very last one. Who is killed by a signal had no time for last words.
         """
         lines = [line.strip() for line in reversed(stderr) if line.strip()]
-        words = next((line for line in lines if _TELLING.search(line)), lines[0] if lines else "")
+        last = lines[0] if lines and returncode >= 0 else ""
+        words = next((line for line in lines if _TELLING.search(line)), last)
         words = _BUILD_PATH.sub("", leveled(words)[1])
         if returncode < 0:
             return cls(None, -returncode, words)
