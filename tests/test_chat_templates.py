@@ -276,6 +276,19 @@ def test_a_template_that_does_not_compile_is_an_error(text: str, complaint: str)
         JinjaTemplate(text, USUAL_TOKENS)
 
 
+def test_a_model_with_such_a_template_can_still_be_looked_at() -> None:
+    template = choose_template(None, "{% for %}")
+    assert (template.text, template.capabilities) == ("{% for %}", frozenset())
+    with pytest.raises(TemplateError, match="line 1: "):
+        template.render(Values(messages=[HI]))
+
+
+def test_a_template_explains_its_refusal_within_bounds() -> None:
+    with pytest.raises(TemplateRefusal) as caught:
+        rendered("{{ raise_exception('no ' * 9999) }}")
+    assert len(str(caught.value)) < 1100
+
+
 GROWING = (
     "{% set ns = namespace(x=START) %}{% for i in range(60) %}{% set ns.x = STEP %}{% endfor %}"
 )

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NoReturn
 
+from llamaherd.errors import TemplateError
 from llamaherd.prompt.jinja import JinjaTemplate
 from llamaherd.prompt.known import recognise
-from llamaherd.prompt.template import USUAL_TOKENS, GoTemplate, PromptTemplate, SpecialTokens
+from llamaherd.prompt.template import (
+    USUAL_TOKENS,
+    Capability,
+    GoTemplate,
+    PromptTemplate,
+    SpecialTokens,
+    Values,
+)
 
 #: For a model that says nothing: the prompt as it is.
 PLAIN = "{{ .Prompt }}"
+
+
+class BrokenTemplate:
+    """A chat template that doesn't compile. Its model can still be looked at and prompted raw."""
+
+    capabilities: frozenset[Capability] = frozenset()
+
+    def __init__(self, text: str, error: TemplateError) -> None:
+        self.text = text
+        self._complaint = error.message
+
+    def render(self, values: Values) -> NoReturn:
+        raise TemplateError(self._complaint)
 
 
 @lru_cache(maxsize=64)
@@ -21,11 +43,18 @@ def choose_template(
     """The model's own TEMPLATE, else a known format equal to its GGUF's, else the GGUF's itself.
 
     ``chat_template`` is the GGUF's ``tokenizer.chat_template``. Without any of them the prompt is
-    taken as it is. Raises ``TemplateError`` for a template that doesn't parse.
+    taken as it is. Raises ``TemplateError`` for a TEMPLATE that doesn't parse.
     """
     if template_layer:
         return GoTemplate(template_layer)
     if chat_template:
         known = recognise(chat_template, special)
-        return GoTemplate(known.text) if known else JinjaTemplate(chat_template, special)
+        return GoTemplate(known.text) if known else _compiled(chat_template, special)
     return GoTemplate(PLAIN)
+
+
+def _compiled(chat_template: str, special: SpecialTokens) -> PromptTemplate:
+    try:
+        return JinjaTemplate(chat_template, special)
+    except TemplateError as error:
+        return BrokenTemplate(chat_template, error)

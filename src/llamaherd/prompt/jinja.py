@@ -25,6 +25,9 @@ from llamaherd.prompt.template import Capability, SpecialTokens, Think, Values, 
 #: The largest template that is compiled, in characters; real ones have up to about 30,000.
 MAX_TEMPLATE: Final = 512 * 1024
 
+#: How much of a template's own error is told, in characters.
+_LONGEST_REFUSAL: Final = 1000
+
 #: What a template that knows of thinking mentions.
 _THINKING_NAMES: Final = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
 _THINKING_TEXTS: Final = ("</think>", "reasoning_content")
@@ -143,7 +146,7 @@ class _Refused(jinja2.TemplateError):
 
 
 def _raise_exception(message: Any) -> NoReturn:
-    raise _Refused(str(message))
+    raise _Refused(str(message)[:_LONGEST_REFUSAL])
 
 
 def _strftime_now(form: str) -> str:
@@ -160,6 +163,8 @@ def _to_json(
     """Transformers' ``tojson``: unlike Jinja's, it escapes nothing for HTML."""
     if indent is not None and not 0 <= indent <= 16:
         raise ValueError("indent must be from 0 to 16")
+    if separators is not None and sum(map(len, separators)) > 16:
+        raise ValueError("separators must have at most 16 characters")
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
