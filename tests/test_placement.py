@@ -51,6 +51,7 @@ class Card:
 @dataclass(frozen=True)
 class Computer:
     cores: int = 6
+    threads: int = 12
     gpus: tuple[Card, ...] = ()
 
 
@@ -121,6 +122,10 @@ class TestThreads:
 
     def test_the_request_wins(self) -> None:
         assert place(num_thread=3).load.threads == 3
+        assert place(num_thread=9).load.threads == 9
+
+    def test_but_not_beyond_what_the_processor_runs(self) -> None:
+        assert place(num_thread=4096).load.threads == 12
 
 
 class TestAccelerators:

@@ -64,6 +64,8 @@ class Machine(Protocol):
     @property
     def cores(self) -> int: ...
     @property
+    def threads(self) -> int: ...
+    @property
     def gpus(self) -> Sequence[Accelerator]: ...
 
 
@@ -203,7 +205,8 @@ def configure(
     """The load options of a request, as they will be.
 
     ``num_ctx``, else OLLAMA_CONTEXT_LENGTH, but never more than the model was trained for. A model
-    that embeds reads a text in one go, so its batch is its context.
+    that embeds reads a text in one go, so its batch is its context. More threads than the processor
+    has would only wait for each other: with thousands a token takes seconds.
     """
     n_ctx = options["num_ctx"] or settings.context_length or DEFAULT_CONTEXT
     if shape.context_train:
@@ -214,7 +217,7 @@ def configure(
         n_batch=n_ctx if shape.embeds else min(options["num_batch"], n_ctx),
         num_gpu=options["num_gpu"] if machine.gpus else 0,
         main_gpu=options["main_gpu"] if options["main_gpu"] < len(machine.gpus) else 0,
-        threads=options["num_thread"] or machine.cores,
+        threads=min(options["num_thread"], machine.threads) or machine.cores,
         use_mmap=options["use_mmap"] is not False,
         use_mlock=options["use_mlock"],
         numa=options["numa"],
