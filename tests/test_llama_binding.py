@@ -170,12 +170,14 @@ def test_a_batch_holds_a_token_for_every_sequence(model: Path) -> None:
 def test_files_that_cannot_be_loaded(folder: Path, model: Path) -> None:
     text, cut, broken = folder / "text.gguf", folder / "cut.gguf", folder / "adapter-text.gguf"
     text.write_text("not a model")
+    mute = write_model(folder / "mute.gguf", metadata={"tokenizer.ggml.model": "none"})
     cut.write_bytes(model.read_bytes()[:-1000])
     broken.write_text("no")
     for file, reason in (
         (folder / "missing.gguf", "no such file"),
         (text, "invalid magic characters"),
         (cut, "not within the file bounds"),
+        (mute, "the model has no vocabulary"),
     ):
         with pytest.raises(LoadError, match=reason):
             load_model(file)

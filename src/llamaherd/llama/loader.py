@@ -82,6 +82,7 @@ def load(spec: ModelSpec, progress: Progress) -> LoadedModel:
         initialise(numa=spec.numa)
         model = _load_model(spec, progress, log)
         try:
+            _require_vocabulary(model)
             n_ctx_train = int(C.llama_model_n_ctx_train(model))
             n_ctx = min(spec.n_ctx, n_ctx_train) if n_ctx_train > 0 else spec.n_ctx
             context = _make_context(spec, model, n_ctx, log)
@@ -117,6 +118,12 @@ def _load_model(spec: ModelSpec, progress: Progress, log: LoadLog) -> Any:
     if not model:
         raise LoadError(_reason(log))
     return model
+
+
+def _require_vocabulary(model: Any) -> None:
+    """llama.cpp would load the model and end the process with the first text."""
+    if C.llama_vocab_type(C.llama_model_get_vocab(model)) == C.LLAMA_VOCAB_TYPE_NONE:
+        raise LoadError("the model has no vocabulary")
 
 
 def _load_mode(use_mmap: bool, use_mlock: bool) -> int:
