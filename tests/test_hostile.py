@@ -158,7 +158,7 @@ def test_a_template_holds_nobody_up(template: str, server: RunningServer) -> Non
 
 
 def test_a_conversation_of_many_messages_holds_nobody_up(server: RunningServer) -> None:
-    messages = [{"role": "user", "content": ""}] * 100_000
+    messages = [{"role": "user", "content": ""}] * 50_000
     with others_are_served(server):
         answer = server.post(
             "/api/chat",
@@ -209,7 +209,7 @@ FIELDS: Final = (
 
 @pytest.mark.parametrize("path", sorted(SOUND))
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     wrong=st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=2),
