@@ -5,7 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/set-up.json
-SET_UP_INPUTS := pyproject.toml $(wildcard requirements/*.lock scripts/engine*) scripts/set_up.py
+DEV_READY := $(VENV)/dev.json
+SET_UP_INPUTS := pyproject.toml requirements/run.lock scripts/set_up.py \
+	$(wildcard requirements/engine*.lock scripts/engine*)
 
 # Read from the environment by the programs, so that no quoting can go wrong.
 export MODEL PROMPT
@@ -39,6 +41,11 @@ $(READY): $(SET_UP_INPUTS)
 	$(CHECK_PYTHON)
 	@PYTHONPATH=src $(PYTHON) -m scripts.set_up
 
+# What tests, lint and benchmarks need beside that.
+$(DEV_READY): $(SET_UP_INPUTS) requirements/dev.lock
+	$(CHECK_PYTHON)
+	@PYTHONPATH=src $(PYTHON) -m scripts.set_up --dev
+
 engine:
 	$(CHECK_PYTHON)
 	@PYTHONPATH=src $(PYTHON) -m scripts.set_up --rebuild-engine
@@ -46,7 +53,7 @@ engine:
 run: check-model $(READY)
 	@$(RUN) -m scripts.try_model
 
-test: $(READY)
+test: $(DEV_READY)
 	@$(RUN) -m pytest $(ARGS)
 
 # transformers and torch lie beside the environment, which stays as locked.
@@ -54,20 +61,20 @@ PARITY := build/parity
 PARITY_PACKAGES = import tomllib; \
 	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["convert-test"])
 
-test-parity: $(READY) $(PARITY)/.done
+test-parity: $(DEV_READY) $(PARITY)/.done
 	@PYTHONPATH=$(PARITY) $(RUN) -m pytest tests/parity $(ARGS)
 
-$(PARITY)/.done: pyproject.toml | $(READY)
+$(PARITY)/.done: pyproject.toml | $(DEV_READY)
 	@$(RUN) -c '$(PARITY_PACKAGES)' | xargs $(RUN) -m pip install -q --upgrade --target $(PARITY)
 	@touch $@
 
-lint: $(READY)
+lint: $(DEV_READY)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 	@$(RUN) -m pytest tests/test_architecture.py
 
-bench: $(READY)
+bench: $(DEV_READY)
 	@$(RUN) -m benchmarks.startup
 	@$(RUN) -m benchmarks.decode "$${MODEL:-$$($(RUN) -m benchmarks.models llama-3.2-1b)}" $(ARGS)
 
@@ -89,6 +96,8 @@ COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hash
 lock: $(UV)
 	$(COMPILE) pyproject.toml --extra dev --group build \
 		--no-emit-package llama-cpp-python -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --group build -c requirements/dev.lock \
+		--no-emit-package llama-cpp-python -o requirements/run.lock
 	$(COMPILE) --group engine --no-deps --no-binary llama-cpp-python -o requirements/engine.lock
 	$(COMPILE) --group engine-build --no-deps -o requirements/engine-build.lock
 

@@ -1,9 +1,10 @@
 """Makes .venv ready: locked dependencies, the engine compiled for this machine, ourselves.
 
 ``python -m scripts.set_up`` from the root of the repository, with ``src`` on PYTHONPATH; that is
-what ``make`` does. The stamp is written last and names all that went in, so a second run costs
-nothing, a changed lock file runs it again, and an interrupted run is never taken for a whole one.
-``--rebuild-engine`` compiles again, whatever the cache has.
+what ``make`` does. ``--dev`` adds what tests, lint and benchmarks need: clients of all kinds, which
+take three times the space of the rest. A stamp is written last and names all that went in, so a
+second run costs nothing, a changed lock file runs it again, and an interrupted run is never taken
+for a whole one. ``--rebuild-engine`` compiles again, whatever the cache has.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from scripts.venvs import SetUpFailed, make_venv, pip_install, say
 
 VENV: Final = ROOT / ".venv"
 STAMP: Final = VENV / "set-up.json"
-LOCK: Final = ROOT / "requirements/dev.lock"
+LOCK: Final = ROOT / "requirements/run.lock"
+DEV_STAMP: Final = VENV / "dev.json"
+DEV_LOCK: Final = ROOT / "requirements/dev.lock"
 
 #: Exists while packages are being installed; found at the start, it marks a broken environment.
 UNFINISHED: Final = VENV / "set-up.unfinished"
@@ -36,33 +39,57 @@ UNFINISHED: Final = VENV / "set-up.unfinished"
 #: Which build of the engine is installed, for the next run and for a curious person.
 ENGINE: Final = VENV / "engine.json"
 
-_INPUTS: Final = ("pyproject.toml", "requirements/*.lock", "scripts/engine*", "scripts/set_up.py")
+RUN_INPUTS: Final = (
+    "pyproject.toml",
+    "requirements/run.lock",
+    "requirements/engine*.lock",
+    "scripts/engine*",
+    "scripts/set_up.py",
+)
+DEV_INPUTS: Final = (*RUN_INPUTS, "requirements/dev.lock")
 
 
-def set_up(*, rebuild_engine: bool = False) -> None:
+def set_up(*, dev: bool = False, rebuild_engine: bool = False) -> None:
     """Raises ``SetUpFailed`` or ``NoCompiler``."""
     with _alone():
-        started = time.time_ns()
-        digest = inputs_digest(ROOT)
-        if is_ready(digest) and not rebuild_engine:
-            os.utime(STAMP, ns=(started, started))
-            return
-        python = _environment()
-        STAMP.unlink(missing_ok=True)
-        say("installing the locked dependencies")
-        _install(python, "--require-hashes", "-r", str(LOCK))
-        _install_engine(python, rebuild=rebuild_engine)
-        _install(python, "--no-build-isolation", "-e", str(ROOT))
-        _prove(python)
-        STAMP.write_text(json.dumps({"inputs": digest}))
-        # What changed while this ran must look newer to make.
-        os.utime(STAMP, ns=(started, started))
-        say("ready")
+        with _stamped(STAMP, inputs_digest(ROOT, RUN_INPUTS), anyway=rebuild_engine) as is_due:
+            if is_due:
+                _install_all(rebuild_engine=rebuild_engine)
+        if dev:
+            with _stamped(DEV_STAMP, inputs_digest(ROOT, DEV_INPUTS)) as is_due:
+                if is_due:
+                    say("installing what tests and lint need")
+                    _install(VENV / "bin/python", "--require-hashes", "-r", str(DEV_LOCK))
+                    say("ready")
 
 
-def inputs_digest(root: Path) -> str:
+def _install_all(*, rebuild_engine: bool) -> None:
+    python = _environment()
+    say("installing the locked dependencies")
+    _install(python, "--require-hashes", "-r", str(LOCK))
+    _install_engine(python, rebuild=rebuild_engine)
+    _install(python, "--no-build-isolation", "-e", str(ROOT))
+    _prove(python)
+    say("ready")
+
+
+@contextmanager
+def _stamped(stamp: Path, digest: str, *, anyway: bool = False) -> Iterator[bool]:
+    """Whether there is something to do; afterwards the stamp says that it was done."""
+    started = time.time_ns()
+    is_due = anyway or not is_ready(stamp, digest)
+    if is_due:
+        stamp.unlink(missing_ok=True)
+    yield is_due
+    if is_due:
+        stamp.write_text(json.dumps({"inputs": digest}))
+    # What changed while this ran must look newer to make.
+    os.utime(stamp, ns=(started, started))
+
+
+def inputs_digest(root: Path, patterns: Sequence[str] = DEV_INPUTS) -> str:
     """Of all files that decide what the environment holds."""
-    paths = sorted(path for pattern in _INPUTS for path in root.glob(pattern))
+    paths = sorted(path for pattern in patterns for path in root.glob(pattern))
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode())
@@ -70,12 +97,12 @@ def inputs_digest(root: Path) -> str:
     return digest.hexdigest()
 
 
-def is_ready(digest: str) -> bool:
+def is_ready(stamp: Path, digest: str) -> bool:
     try:
-        stamp = json.loads(STAMP.read_text())
+        found = json.loads(stamp.read_text())
     except (OSError, ValueError):
         return False
-    return bool(stamp.get("inputs") == digest)
+    return bool(found.get("inputs") == digest)
 
 
 def _environment() -> Path:
@@ -158,10 +185,11 @@ def _alone() -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make .venv ready.")
+    parser.add_argument("--dev", action="store_true", help="add what tests and lint need")
     parser.add_argument("--rebuild-engine", action="store_true", help="compile it in any case")
     options = parser.parse_args(arguments)
     try:
-        set_up(rebuild_engine=options.rebuild_engine)
+        set_up(dev=options.dev, rebuild_engine=options.rebuild_engine)
     except (SetUpFailed, NoCompiler) as error:
         say(f"\n{error}")
         return 1

@@ -228,7 +228,16 @@ def test_a_changed_lock_file_asks_for_a_new_set_up(tmp_path: Path) -> None:
     assert set_up.inputs_digest(tmp_path) != before
 
 
-@pytest.mark.parametrize("lock", ["dev.lock", "engine.lock", "engine-build.lock"])
+def test_only_tests_need_the_lock_file_of_the_tests(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements/dev.lock"
+    lock.parent.mkdir()
+    lock.write_text("pytest==1\n")
+    before = set_up.inputs_digest(tmp_path, set_up.RUN_INPUTS)
+    lock.write_text("pytest==2\n")
+    assert set_up.inputs_digest(tmp_path, set_up.RUN_INPUTS) == before
+
+
+@pytest.mark.parametrize("lock", ["run.lock", "dev.lock", "engine.lock", "engine-build.lock"])
 def test_every_locked_package_has_hashes_and_no_host(lock: str) -> None:
     text = (ROOT / "requirements" / lock).read_text()
     packages = re.findall(r"^\S+==\S+.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
@@ -237,15 +246,29 @@ def test_every_locked_package_has_hashes_and_no_host(lock: str) -> None:
     assert "://" not in text
 
 
+def locked_packages(lock: str) -> dict[str, set[str]]:
+    """The versions that a lock file names: several where the platform decides."""
+    packages: dict[str, set[str]] = {}
+    text = (ROOT / "requirements" / lock).read_text()
+    for name, version in re.findall(r"^([\w-]+)==(\S+)", text, re.MULTILINE):
+        packages.setdefault(name, set()).add(version)
+    return packages
+
+
 def test_every_dependency_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["build"]]
-    wanted += project["project"]["optional-dependencies"]["dev"]
-    locked = re.findall(
-        r"^[\w-]+(?===)", (ROOT / "requirements/dev.lock").read_text(), re.MULTILINE
-    )
     names = {re.split(r"[<>=;\[ ]", requirement)[0] for requirement in wanted}
-    assert names - {"llama-cpp-python"} <= set(locked)
+    assert names - {"llama-cpp-python"} <= locked_packages("run.lock").keys()
+    for_tests = project["project"]["optional-dependencies"]["dev"]
+    names = {re.split(r"[<>=;\[ ]", requirement)[0] for requirement in for_tests}
+    assert names <= locked_packages("dev.lock").keys()
+
+
+def test_what_is_tested_is_what_runs() -> None:
+    tested = locked_packages("dev.lock")
+    for name, versions in locked_packages("run.lock").items():
+        assert versions <= tested[name], name
 
 
 def test_the_engine_is_locked_at_the_version_that_the_package_asks_for() -> None:
