@@ -38,3 +38,17 @@ class Tool(Struct, omit_defaults=True):
 
     type: str
     function: dict[str, Any]
+
+
+class ToolChoice(Struct, frozen=True):
+    """Which of a request's tools the model may call, and whether it must.
+
+    ``mode`` "auto" leaves it to the model, "none" offers it no tools, "required" has it call one at
+    least. ``names`` are the tools that it is offered, empty for all. ``parallel`` False lets a
+    reply have no more than one call. Names of tools that aren't there, and "required" where there
+    are no tools, are refused when the request is run.
+    """
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    names: tuple[str, ...] = ()
+    parallel: bool = True

@@ -7,8 +7,9 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from llamaherd.api import gojson
+from llamaherd.api.tool_choice import read_choice
 from llamaherd.errors import BadRequest
-from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
+from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction, ToolChoice
 
 Think = bool | str | None
 
@@ -39,7 +40,10 @@ class GenerateRequest(Struct):
 
 
 class ChatRequest(Struct):
-    """``POST /api/chat``; the fields are those of ``GenerateRequest``."""
+    """``POST /api/chat``; the fields are those of ``GenerateRequest``.
+
+    ``tool_choice`` is an extension, read as in OpenAI's API.
+    """
 
     model: str = ""
     messages: list[Message] = field(default_factory=list)
@@ -47,6 +51,7 @@ class ChatRequest(Struct):
     format: Any = None
     keep_alive: int | None = None
     tools: list[Tool] = field(default_factory=list)
+    tool_choice: ToolChoice = ToolChoice()
     options: dict[str, Any] = field(default_factory=dict)
     logit_bias: dict[int, float] = field(default_factory=dict)
     think: Think = None
@@ -152,7 +157,8 @@ _GENERATE: Final = gojson.object_of(
     "api.GenerateRequest",
 )
 _CHAT: Final = gojson.object_of(
-    {**_SHARED, "messages": _MESSAGES, "tools": _TOOLS}, "api.ChatRequest"
+    {**_SHARED, "messages": _MESSAGES, "tools": _TOOLS, "tool_choice": read_choice},
+    "api.ChatRequest",
 )
 _SHOW: Final = gojson.object_of(
     {
