@@ -33,7 +33,8 @@ def main() -> int:
     prompt = os.environ.get("PROMPT") or DEFAULT_PROMPT
     name = model_name(file)
     try:
-        with server(Client(Settings.from_environ().host)):
+        settings = Settings.from_environ()
+        with server(Client(settings.host, settings.api_key)):
             status = create(name, file) or ollama("run", name, prompt)
     except (ConfigError, ServerUnreachable) as error:
         print(error.message, file=sys.stderr)

@@ -15,8 +15,8 @@ ROOT = Path(llamaherd.__file__).parent
 #: From the ground up: a module may import from its own row and the rows above it in this list.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("version", "errors", "duration"),
-    ("messages", "options", "config", "observe"),
-    ("events", "gguf", "hardware"),
+    ("messages", "options", "keys", "config", "observe"),
+    ("events", "telemetry", "gguf", "hardware"),
     ("api",),
     ("prompt", "llama", "engine", "runner.protocol", "store", "create.modelfile"),
     (
@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "registry",
     ),
     ("scheduler",),
-    ("catalog", "formats", "generation"),
+    ("catalog", "formats", "generation", "tokenization"),
     ("client", "server"),
     ("cli", "doctor", "__main__"),
 )
@@ -48,6 +48,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "http": ("client", "server"),
     "httpx2": ("registry",),
     "cryptography": ("registry",),
+    "prometheus_client": ("server.metrics",),
 }
 
 #: Modules that must stay free of asyncio: pure logic, or the engine's own thread.

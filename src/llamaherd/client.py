@@ -37,14 +37,15 @@ _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class Client:
-    """The server at ``address``.
+    """The server at ``address``, which is shown ``key`` if that isn't empty.
 
     Every method raises ``ServerUnreachable`` when no server answers and ``ServerError`` with the
     server's own words when it answers with an error, also in the middle of a stream.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, key: str = "") -> None:
         self.address = address
+        self._authorization = {"Authorization": f"Bearer {key}"} if key else {}
 
     def heartbeat(self) -> None:
         """Return if a server is there."""
@@ -147,7 +148,12 @@ class Client:
         body: bytes | Iterator[bytes] | None,
         headers: dict[str, str],
     ) -> HTTPResponse:
-        headers = {"User-Agent": f"llamaherd/{__version__}", "Accept": "application/json"} | headers
+        headers = {
+            "User-Agent": f"llamaherd/{__version__}",
+            "Accept": "application/json",
+            **self._authorization,
+            **headers,
+        }
         try:
             connection.request(method, self.address.path + path, body, headers)
         except (BrokenPipeError, ConnectionResetError):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from llamaherd.duration import FOREVER, InvalidDuration, keep_alive
 from llamaherd.errors import ConfigError
+from llamaherd.keys import KeySource, parse_keys
 
 DEFAULT_PORT: Final = 11434
 
@@ -156,15 +157,25 @@ def _path(text: str) -> Path:
         raise ValueError("the home folder is not known") from error
 
 
+def _bearer(text: str) -> str:
+    if not all("!" <= char <= "~" for char in text):
+        raise ValueError("a key is made of visible ASCII characters")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One environment variable: which field of ``Settings`` it sets, and how."""
+    """One environment variable: which field of ``Settings`` it sets, and how.
+
+    The value of a ``secret`` one stands in no message.
+    """
 
     name: str
     field: str
     parse: Callable[[str], Any]
     default: str
     help: str
+    secret: bool = False
 
     def value(self, environ: Mapping[str, str]) -> Any:
         """Raises ``ConfigError`` naming the variable if its value makes no sense."""
@@ -172,6 +183,8 @@ class Variable:
         try:
             return self.parse(text or self.default)
         except (ValueError, InvalidDuration) as error:
+            if self.secret:
+                raise ConfigError(f"{self.name}: {error}") from None
             raise ConfigError(f"{self.name}={text!r}: {error}") from error
 
 
@@ -224,6 +237,22 @@ VARIABLES: Final = (
     ),
     Variable("OLLAMA_KV_CACHE_TYPE", "kv_cache_type", _cache_type, "f16", "type of the K/V cache"),
     Variable("OLLAMA_GPU_OVERHEAD", "gpu_overhead", _count, "0", "bytes to leave free on each GPU"),
+    Variable(
+        "OLLAMA_API_KEYS",
+        "api_keys",
+        parse_keys,
+        "",
+        "keys that requests must show: [admin:|inference:]KEY or @FILE, comma-separated",
+        secret=True,
+    ),
+    Variable(
+        "OLLAMA_API_KEY",
+        "api_key",
+        _bearer,
+        "",
+        "key that the other commands show to the server",
+        secret=True,
+    ),
     Variable("OLLAMA_NOPRUNE", "noprune", _boolean, "0", "keep unreferenced blobs at start"),
     Variable("OLLAMA_NOHISTORY", "nohistory", _boolean, "0", "don't keep a history of prompts"),
     Variable("OLLAMA_DEBUG", "debug", _boolean, "0", "log more"),
@@ -251,6 +280,8 @@ class Settings:
     nohistory: bool
     debug: bool
     no_color: bool = False
+    api_keys: tuple[KeySource, ...] = ()
+    api_key: str = field(default="", repr=False)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:

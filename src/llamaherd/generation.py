@@ -23,6 +23,7 @@ from llamaherd.runner.process import Generation as RunnerGeneration
 from llamaherd.runner.process import Runner
 from llamaherd.runner.protocol import Chunk, Finished, Sampling
 from llamaherd.scheduler.loop import Grant, Scheduler
+from llamaherd.telemetry import Generated, Observer, TextBegan, unobserved
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,12 @@ _SAMPLING: Final = tuple(name for name in Sampling.__struct_fields__ if name != 
 class Generation:
     """Runs the requests of every dialect."""
 
-    def __init__(self, catalog: Catalog, scheduler: Scheduler) -> None:
+    def __init__(
+        self, catalog: Catalog, scheduler: Scheduler, observe: Observer = unobserved
+    ) -> None:
         self._catalog = catalog
         self._scheduler = scheduler
+        self._observe = observe
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """The events of ``/api/generate``; an empty prompt only loads or unloads the model."""
@@ -63,9 +67,8 @@ class Generation:
                 parser = await _parser(template or model.template, prompt, (), request.think)
             start = await grant.runner.opening()
             conversation = [*request.context, *tokens[len(start) :]]
-            async with aclosing(
-                _write(grant, [*start, *conversation], options, request)
-            ) as messages:
+            writing = _write(grant, [*start, *conversation], options, request)
+            async with aclosing(self._observed(writing, model, started)) as messages:
                 async for message in messages:
                     for event in _read(message, parser):
                         yield event
@@ -91,7 +94,8 @@ class Generation:
             building = _chat_building(model, request, _limit(request, grant))
             prompt, tokens = await _build(building, grant.runner)
             parser = await _parser(model.template, prompt, request.tools, request.think)
-            async with aclosing(_write(grant, tokens, options, request)) as messages:
+            writing = _write(grant, tokens, options, request)
+            async with aclosing(self._observed(writing, model, started)) as messages:
                 async for message in messages:
                     for event in _read(message, parser):
                         yield event
@@ -123,6 +127,21 @@ class Generation:
             building = _chat_building(model, request, _limit(request, grant))
             prompt, _ = await _build(building, grant.runner)
             return DebugInfo(prompt.text, len(prompt.images))
+
+    async def _observed(
+        self, writing: RunnerGeneration, model: CatalogModel, started: int
+    ) -> AsyncGenerator[Chunk | Finished, None]:
+        """What the runner writes, told to the observer; closing this closes ``writing``."""
+        name, has_begun = model.name.short, False
+        async with aclosing(writing):
+            async for message in writing:
+                duration = time.perf_counter_ns() - started
+                if isinstance(message, Finished):
+                    self._observe(_generated(name, message, duration))
+                elif not has_begun:
+                    has_begun = True
+                    self._observe(TextBegan(name, duration))
+                yield message
 
     async def _find(self, name: str) -> CatalogModel:
         known = self._catalog.known(name)
@@ -278,6 +297,20 @@ def _read(message: Chunk | Finished, parser: ReplyParser | None) -> Sequence[Eve
     if isinstance(message, Chunk):
         return parser.feed(message.text) if parser else (Text(message.text),)
     return parser.finish() if parser else ()
+
+
+def _generated(model: str, finished: Finished, duration: int) -> Generated:
+    return Generated(
+        model=model,
+        reason=finished.reason,
+        prompt_count=finished.prompt_count,
+        cached_count=finished.cached_count,
+        dropped_count=finished.dropped_count,
+        eval_count=finished.eval_count,
+        prompt_duration=finished.prompt_duration,
+        eval_duration=finished.eval_duration,
+        duration=duration,
+    )
 
 
 def _done(finished: Finished, grant: Grant, started: int, context: list[int]) -> Done:

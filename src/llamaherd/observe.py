@@ -5,8 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from contextvars import Context, ContextVar
 from datetime import UTC, datetime
 from typing import Final, TextIO
+
+#: The id of the HTTP request that is being answered, "" where none is. Tasks and threads that a
+#: request starts inherit it; what outlives the request is started in ``of_no_request``.
+request_id: Final[ContextVar[str]] = ContextVar("request_id", default="")
+
+
+def of_no_request() -> Context:
+    """The context for work that no single request is the cause of."""
+    return Context()
+
+
+class RequestFilter(logging.Filter):
+    """Gives each record the id of the request that it belongs to, as ``record.request``."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request = request_id.get()
+        return True
 
 
 def _quote(text: str) -> str:
@@ -15,7 +33,10 @@ def _quote(text: str) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """``time=… level=… source=… msg=…``; an exception follows as its own pair on the same line."""
+    """``time=… level=… source=… msg=…``; the request and an exception follow as pairs of their own.
+
+    ``request`` stands only in lines that belong to one.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -24,6 +45,8 @@ class LineFormatter(logging.Formatter):
             f"time={time.replace('+00:00', 'Z')} level={level} "
             f"source={record.name.removeprefix('llamaherd.')} msg={_quote(record.getMessage())}"
         )
+        if request := getattr(record, "request", ""):
+            line += f" request={_quote(request)}"
         if record.exc_info:
             line += f" error={_quote(self.formatException(record.exc_info))}"
         return line
@@ -47,6 +70,7 @@ def configure_logging(
     """Send the records of llamaherd and of the libraries' warnings to ``stream`` (stderr)."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter or LineFormatter())
+    handler.addFilter(RequestFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -17,4 +17,4 @@ class Session:
 
     @cached_property
     def client(self) -> Client:
-        return Client(self.settings.host)
+        return Client(self.settings.host, self.settings.api_key)

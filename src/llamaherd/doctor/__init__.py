@@ -44,5 +44,5 @@ def examine(settings: Settings, complaints: Sequence[ConfigError] = ()) -> Itera
     yield examine_machine(machine)
     yield examine_engine(machine)
     yield examine_store(settings.models)
-    yield examine_server(settings.host)
+    yield examine_server(settings.host, settings.api_key)
     yield examine_settings(settings, machine, complaints, unknown_variables())

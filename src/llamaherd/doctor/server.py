@@ -18,8 +18,9 @@ PATIENCE: Final = 5.0
 Answer = TypeVar("Answer")
 
 
-def examine_server(address: Address, patience: float = PATIENCE) -> Section:
-    client = Client(address)
+def examine_server(address: Address, key: str = "", patience: float = PATIENCE) -> Section:
+    """``key`` is what OLLAMA_API_KEY says."""
+    client = Client(address, key)
     facts: dict[str, Fact] = {"address": str(address)}
     try:
         facts["server"] = f"runs, version {_within(patience, client.version)}"
@@ -39,6 +40,9 @@ def examine_server(address: Address, patience: float = PATIENCE) -> Section:
             return Section("Server", facts)
         return Section("Server", facts | {"server": "unreachable"}, [_strange(address, error)])
     except LlamaherdError as error:
+        if error.status == 401:
+            facts["server"] = "runs, wants an API key"
+            return Section("Server", facts, [_locked(address, key)])
         return Section("Server", facts | {"server": "no answer"}, [_strange(address, error)])
     return Section("Server", facts)
 
@@ -47,6 +51,14 @@ def _strange(address: Address, error: LlamaherdError) -> Problem:
     return Problem(
         f"What is at {address} does not answer as an Ollama server: {error.message}",
         f"Set OLLAMA_HOST to where the server is, or let it use another port than {address.port}.",
+    )
+
+
+def _locked(address: Address, key: str) -> Problem:
+    wanted = "knows no such API key as OLLAMA_API_KEY has" if key else "wants an API key"
+    return Problem(
+        f"The server at {address} {wanted}.",
+        "Set OLLAMA_API_KEY to one of the keys in the server's OLLAMA_API_KEYS.",
     )
 
 

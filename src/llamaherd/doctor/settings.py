@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from llamaherd.doctor.findings import Fact, Problem, Section, Size
 from llamaherd.duration import format_duration
 from llamaherd.errors import ConfigError
 from llamaherd.hardware import Hardware
+from llamaherd.keys import SHORT, ApiKey, KeyFile, KeySource, read_keys
 
 #: Types of the cache that are stored in blocks and need flash attention.
 _QUANTISED: Final = frozenset(KV_CACHE_TYPES) - {"f16", "f32", "bf16"}
@@ -59,10 +61,19 @@ def _text(field: str, value: Any) -> Fact:
         "load_timeout": format_duration,
         "gpu_overhead": lambda size: str(Size(size)),
         "origins": ", ".join,
+        "api_keys": _keys,
+        "api_key": lambda _: "set",
     }
     if isinstance(value, bool):
         return value
     return formats.get(field, str)(value)
+
+
+def _keys(sources: Iterable[KeySource]) -> str:
+    """What may be told of keys."""
+    files = [str(source.path) for source in sources if isinstance(source, KeyFile)]
+    roles = Counter(source.role for source in sources if isinstance(source, ApiKey))
+    return ", ".join([*(f"{count} {role}" for role, count in roles.items()), *files])
 
 
 def _senseless(settings: Settings, machine: Hardware) -> Iterator[Problem]:
@@ -81,10 +92,24 @@ def _senseless(settings: Settings, machine: Hardware) -> Iterator[Problem]:
             "No request may wait, so all but the first are refused while a model loads.",
             "unset OLLAMA_MAX_QUEUE",
         )
+    yield from _weak_keys(settings)
     smallest = min((gpu.memory_total for gpu in machine.gpus), default=0)
     if machine.gpus and settings.gpu_overhead >= smallest:
         yield Problem(
             f"{Size(settings.gpu_overhead)} are to stay free on each GPU, which has "
             f"{Size(smallest)}: it will not be used.",
             "set OLLAMA_GPU_OVERHEAD to a small part of that",
+        )
+
+
+def _weak_keys(settings: Settings) -> Iterator[Problem]:
+    try:
+        keys = read_keys(settings.api_keys)
+    except ConfigError as error:
+        yield Problem(f"{error.message}. The server does not start.", "Correct the file.")
+        return
+    if any(key.short for key in keys):
+        yield Problem(
+            f"A key in OLLAMA_API_KEYS has fewer than {SHORT} characters and could be guessed.",
+            "Take a random one: openssl rand -hex 16",
         )

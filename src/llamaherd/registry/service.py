@@ -7,7 +7,8 @@ that makes none starts without them and stays small.
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING
 
 from llamaherd.errors import ShuttingDown
@@ -15,6 +16,7 @@ from llamaherd.registry.remote import Remote
 from llamaherd.registry.transfer import Reports
 from llamaherd.store.library import Library
 from llamaherd.store.names import Name
+from llamaherd.telemetry import Direction, Observer, TransferEnded, TransferOutcome, unobserved
 
 if TYPE_CHECKING:
     from llamaherd.registry.hub import Hub
@@ -28,23 +30,41 @@ class Transfers:
     for. They raise ``RegistryError``, ``StoreError`` and ``ShuttingDown``.
     """
 
-    def __init__(self, library: Library, *, keep_replaced: bool = False) -> None:
+    def __init__(
+        self, library: Library, *, keep_replaced: bool = False, observe: Observer = unobserved
+    ) -> None:
         self._library = library
+        self._observe = observe
         self._keep_replaced = keep_replaced
         self._hub: Hub | None = None
         self._closed = False
 
     async def pull(self, name: Name, *, insecure: bool = False) -> Reports:
         remote = Remote.of(name, insecure=insecure)
-        async with aclosing((await self._ready()).pull(name, remote)) as reports:
-            async for progress in reports:
-                yield progress
+        with self._observed("pull"):
+            async with aclosing((await self._ready()).pull(name, remote)) as reports:
+                async for progress in reports:
+                    yield progress
 
     async def push(self, name: Name, *, insecure: bool = False) -> Reports:
         remote = Remote.of(name, insecure=insecure)
-        async with aclosing((await self._ready()).push(name, remote)) as reports:
-            async for progress in reports:
-                yield progress
+        with self._observed("push"):
+            async with aclosing((await self._ready()).push(name, remote)) as reports:
+                async for progress in reports:
+                    yield progress
+
+    @contextmanager
+    def _observed(self, direction: Direction) -> Iterator[None]:
+        """Tell how the block ended; one that is closed or cancelled was given up."""
+        outcome: TransferOutcome = "cancelled"
+        try:
+            yield
+            outcome = "finished"
+        except Exception:
+            outcome = "failed"
+            raise
+        finally:
+            self._observe(TransferEnded(direction, outcome))
 
     async def _ready(self) -> Hub:
         kind = await asyncio.to_thread(_hub_type)

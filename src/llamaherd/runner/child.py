@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO, Final, cast
 
-from llamaherd.observe import leveled
+from llamaherd.observe import leveled, of_no_request
 from llamaherd.runner.protocol import (
     HEADER_SIZE,
     ProtocolError,
@@ -203,6 +203,10 @@ class Child:
 
     async def connect(self) -> None:
         """Have the event loop serve the pipes of the process."""
+        await asyncio.create_task(self._connect(), context=of_no_request())
+
+    async def _connect(self) -> None:
+        """In a context of its own, which the callbacks of the pipes keep as long as they live."""
         process = self._process
         assert process is not None
         loop = asyncio.get_running_loop()

@@ -238,6 +238,15 @@ class Runner:
         )
         return answer.tokens
 
+    async def pieces(
+        self, text: str, add_special: bool = True, parse_special: bool = True
+    ) -> list[tuple[int, bytes]]:
+        """The tokens that ``tokenize`` finds, each with its bytes."""
+        answer = await self._ask(
+            lambda request: Tokenize(request, text, add_special, parse_special, True), Tokens
+        )
+        return list(zip(answer.tokens, answer.pieces, strict=True))
+
     async def opening(self) -> list[int]:
         """The tokens with which every prompt begins: BOS, where the vocabulary asks for one."""
         if self._opening is None:

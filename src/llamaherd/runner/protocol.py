@@ -119,12 +119,16 @@ class Generate(_Message, tag="generate"):
 
 
 class Tokenize(_Message, tag="tokenize"):
-    """``add_special`` adds BOS/EOS as the vocabulary asks; special tokens are parsed."""
+    """``add_special`` adds BOS/EOS as the vocabulary asks, ``parse_special`` reads special tokens.
+
+    ``with_pieces`` asks for the bytes of each token too.
+    """
 
     id: int
     text: str
     add_special: bool = True
     parse_special: bool = True
+    with_pieces: bool = False
 
 
 class Detokenize(_Message, tag="detokenize"):
@@ -198,8 +202,11 @@ class Finished(_Message, tag="finished"):
 
 
 class Tokens(_Message, tag="tokens"):
+    """``pieces`` are empty unless they were asked for."""
+
     id: int
     tokens: list[int]
+    pieces: list[bytes] = field(default_factory=list)
 
 
 class Detokenized(_Message, tag="detokenized"):

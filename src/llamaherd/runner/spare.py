@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from llamaherd.observe import of_no_request
 from llamaherd.runner.process import Runner
 from llamaherd.runner.protocol import Load
 
@@ -43,7 +44,7 @@ class SpareRunner:
     def prepare(self) -> None:
         """Have a spare soon; a wait that was going on begins anew."""
         if self._preparing is None:
-            self._preparing = asyncio.create_task(self._prepare())
+            self._preparing = asyncio.create_task(self._prepare(), context=of_no_request())
 
     async def start(self, load: Load, *, load_timeout_ns: int) -> Runner:
         """A runner that has loaded ``load``; raises what ``Runner.start`` raises."""

@@ -17,6 +17,7 @@ from llamaherd import hardware
 from llamaherd.config import Settings
 from llamaherd.duration import FOREVER, MICROSECOND, SECOND
 from llamaherd.errors import LlamaherdError, LoadError, ShuttingDown
+from llamaherd.observe import of_no_request
 from llamaherd.runner.process import UNLOADED, Runner
 from llamaherd.runner.protocol import Load
 from llamaherd.scheduler import events
@@ -24,6 +25,14 @@ from llamaherd.scheduler.memory import Memory
 from llamaherd.scheduler.placement import ModelShape, Placement, free_memory
 from llamaherd.scheduler.policy import Limits, Phase, Policy
 from llamaherd.scheduler.soundness import RunnerFactory, Soundness, run_selftest
+from llamaherd.telemetry import (
+    LoadEnded,
+    LoadOutcome,
+    Observer,
+    RunnerEnded,
+    Waited,
+    unobserved,
+)
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +104,7 @@ class MonotonicClock:
 
     def call_at(self, moment: int, call: Callable[[], None]) -> Timer:
         delay = max(0, moment - self.now()) / SECOND
-        return asyncio.get_running_loop().call_later(delay, call)
+        return asyncio.get_running_loop().call_later(delay, call, context=of_no_request())
 
 
 @dataclass(slots=True)
@@ -121,8 +130,8 @@ class _Entry:
 class Scheduler:
     """Grants runners to requests; to be made and used inside one event loop.
 
-    ``runner_factory``, ``selftest`` (None: no test), ``memory_available`` and ``clock`` are there
-    for tests to replace.
+    ``observe`` hears what happens. ``runner_factory``, ``selftest`` (None: no test),
+    ``memory_available`` and ``clock`` are there for tests to replace.
     """
 
     def __init__(
@@ -134,12 +143,14 @@ class Scheduler:
         selftest: Callable[[], Awaitable[bool]] | None = run_selftest,
         memory_available: Callable[[], int] = hardware.memory_available,
         clock: Clock | None = None,
+        observe: Observer = unobserved,
     ) -> None:
         self._settings = settings
         self._machine = machine
         self._factory = runner_factory
         self._memory_available = memory_available
         self._clock = clock or MonotonicClock()
+        self._observe = observe
         self._soundness = Soundness(selftest if machine.has_amx else None)
         self._policy = Policy(_limits(settings, machine))
         self._requests: dict[int, _Request] = {}
@@ -171,6 +182,7 @@ class Scheduler:
                 raise entry
             assert entry.runner is not None
             entry.spec = spec
+            self._observe(Waited(spec.name, self._clock.now() - request.arrived))
             waited = entry.ready - max(entry.started, request.arrived)
             yield Grant(entry.runner, max(0, waited))
             if entry.runner.served:
@@ -183,6 +195,11 @@ class Scheduler:
     def busy(self) -> bool:
         """Whether any request runs or waits."""
         return bool(self._requests)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have no runner yet."""
+        return self._policy.waiting
 
     def loaded(self) -> list[LoadedModel]:
         """The models in memory that take requests."""
@@ -286,7 +303,9 @@ class Scheduler:
         plan = request.placement.plan(spec.model, spec.adapters, room)
         entry = _Entry(spec, self._clock.now(), asyncio.create_task(self._launch(spec, plan.load)))
         self._entries[number] = entry
-        self._lives[number] = asyncio.create_task(self._live(number, entry))
+        self._lives[number] = asyncio.create_task(
+            self._live(number, entry), context=of_no_request()
+        )
         self._tell(events.RunnerPlaced(number, plan.estimate.memory))
 
     async def _launch(self, spec: LoadSpec, load: Load) -> Runner:
@@ -304,13 +323,17 @@ class Scheduler:
     async def _follow(self, number: int, entry: _Entry) -> events.RunnerFailed | events.RunnerGone:
         await asyncio.wait([entry.starting])
         if entry.starting.cancelled():
+            self._end_load(entry, "cancelled")
             return events.RunnerGone(number)
         if (error := entry.starting.exception()) is not None:
+            self._end_load(entry, "failed")
             return events.RunnerFailed(number, _load_error(entry.spec, error))
         runner = entry.runner = entry.starting.result()
         entry.ready = self._clock.now()
+        self._end_load(entry, "loaded")
         if entry.stopping:
             await runner.stop()
+            self._observe(RunnerEnded(entry.spec.name, crashed=False))
             return events.RunnerGone(number)
         self._measure()
         self._tell(events.RunnerReady(number, runner.info.n_slots))
@@ -318,7 +341,11 @@ class Scheduler:
         if not entry.stopping:
             log.error("the runner of %s ended by itself: %s", entry.spec.name, ended)
             self._soundness.saw_exit(entry.spec.key, runner)
+        self._observe(RunnerEnded(entry.spec.name, crashed=not entry.stopping))
         return events.RunnerGone(number)
+
+    def _end_load(self, entry: _Entry, outcome: LoadOutcome) -> None:
+        self._observe(LoadEnded(entry.spec.name, outcome, self._clock.now() - entry.started))
 
     def _stop(self, entry: _Entry) -> None:
         entry.stopping = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -10,17 +11,23 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llamaherd.config import Settings
 from llamaherd.errors import LlamaherdError
+from llamaherd.keys import ApiKey
 from llamaherd.server import inference, library, meta, openai, registry
 from llamaherd.server.access import AccessRules, Origins
-from llamaherd.server.log import AccessLog
+from llamaherd.server.authorization import ApiKeys
+from llamaherd.server.log import AccessLog, RequestIds
+from llamaherd.server.refusals import refusal
 from llamaherd.server.services import Services
-from llamaherd.server.streaming import error_response
+from llamaherd.server.streaming import error_of, error_response
 
 
-def build_app(services: Services, settings: Settings, *, check_host: bool) -> Starlette:
+def build_app(
+    services: Services, settings: Settings, *, check_host: bool, keys: Sequence[ApiKey] = ()
+) -> Starlette:
     """The ASGI application; ``check_host`` turns the rule against DNS rebinding on."""
     routes = [
         *meta.routes,
@@ -32,25 +39,51 @@ def build_app(services: Services, settings: Settings, *, check_host: bool) -> St
     app = Starlette(
         routes=routes,
         middleware=[
-            Middleware(AccessLog),
+            Middleware(RequestIds),
+            Middleware(
+                AccessLog,
+                routes={route.endpoint: route.path for route in routes},
+                observe=services.metrics.observe,
+            ),
             Middleware(AccessRules, origins=Origins(settings.origins), check_host=check_host),
+            Middleware(ApiKeys, keys=keys),
+            Middleware(Unforeseen),
         ],
-        exception_handlers={
-            LlamaherdError: _llamaherd_error,
-            HTTPException: _http_error,
-            Exception: _unforeseen_error,
-        },
+        exception_handlers={LlamaherdError: _llamaherd_error, HTTPException: _http_error},
     )
     app.router.redirect_slashes = False
     app.state.services = services
     return app
 
 
+class Unforeseen:
+    """ASGI middleware that answers for a route that fails in a way which nobody foresaw.
+
+    Starlette's own stands outside of all others, so its answers would have no id and no log line.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def note_start(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_start)
+        except Exception as error:
+            status, text = error_of(error)
+            # The server closes a connection whose answer breaks off, which tells the client.
+            if started:
+                raise
+            await refusal(scope["path"], status, text)(scope, receive, send)
+
+
 async def _llamaherd_error(request: Request, error: Exception) -> Response:
-    return error_response(error)
-
-
-async def _unforeseen_error(request: Request, error: Exception) -> Response:
     return error_response(error)
 
 

@@ -1,4 +1,4 @@
-"""Routes that run a model: generate and chat."""
+"""Routes that run a model: generate and chat, and its vocabulary alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from llamaherd.api.replies import ChatDialect, DebugInfo, Dialect, GenerateDialect, Reply
-from llamaherd.api.requests import read_chat, read_generate
+from llamaherd.api.requests import read_chat, read_detokenize, read_generate, read_tokenize
 from llamaherd.events import Event
 from llamaherd.server.bodies import read_request
 from llamaherd.server.services import services_of
@@ -56,7 +56,21 @@ async def _rendered(dialect: Dialect, rendering: Awaitable[DebugInfo]) -> Reply:
     return dialect.rendered(await rendering)
 
 
+async def tokenize(request: Request) -> Response:
+    tokenization = services_of(request).tokenization
+    wanted = await read_request(request, read_tokenize)
+    return Once(lambda: tokenization.tokenize(wanted))
+
+
+async def detokenize(request: Request) -> Response:
+    tokenization = services_of(request).tokenization
+    wanted = await read_request(request, read_detokenize)
+    return Once(lambda: tokenization.detokenize(wanted))
+
+
 routes = [
     Route("/api/generate", generate, methods=["POST"]),
     Route("/api/chat", chat, methods=["POST"]),
+    Route("/api/tokenize", tokenize, methods=["POST"]),
+    Route("/api/detokenize", detokenize, methods=["POST"]),
 ]

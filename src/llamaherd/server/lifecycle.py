@@ -17,6 +17,7 @@ from uvloop import new_event_loop
 
 from llamaherd.config import Address, Settings
 from llamaherd.errors import LlamaherdError
+from llamaherd.keys import read_keys
 from llamaherd.observe import configure_logging
 from llamaherd.server.app import build_app
 from llamaherd.server.protocol import BoundedProtocol
@@ -102,8 +103,15 @@ class _Server(uvicorn.Server):
 
 async def run(settings: Settings, listener: socket.socket) -> None:
     """Serve on ``listener`` until a signal ends it; all runners are gone when this returns."""
+    keys = read_keys(settings.api_keys)
+    local = is_loopback(listener)
+    if not local and not keys:
+        log.warning(
+            "anybody who reaches this address can use and change the models: "
+            "OLLAMA_API_KEYS is not set"
+        )
     services = await Services.start(settings)
-    app = build_app(services, settings, check_host=is_loopback(listener))
+    app = build_app(services, settings, check_host=local, keys=keys)
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from llamaherd.server.services import services_of
 from llamaherd.server.streaming import json_response
 from llamaherd.version import OLLAMA_VERSION, __version__
 
@@ -18,7 +19,13 @@ async def version(request: Request) -> Response:
     return json_response({"version": OLLAMA_VERSION, "llamaherd": __version__})
 
 
+async def metrics(request: Request) -> Response:
+    body, media_type = services_of(request).metrics.exposition(request.headers.get("accept", ""))
+    return Response(body, headers={"content-type": media_type})
+
+
 routes = [
     Route("/", root, methods=["GET", "HEAD"]),
     Route("/api/version", version, methods=["GET", "HEAD"]),
+    Route("/metrics", metrics, methods=["GET", "HEAD"]),
 ]

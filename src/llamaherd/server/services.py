@@ -17,7 +17,9 @@ from llamaherd.generation import Generation
 from llamaherd.registry.service import Transfers
 from llamaherd.runner.spare import SpareRunner
 from llamaherd.scheduler.loop import Scheduler
+from llamaherd.server.metrics import Metrics, Now
 from llamaherd.store.library import Library
+from llamaherd.tokenization import Tokenization
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +31,10 @@ class Services:
     catalog: Catalog
     scheduler: Scheduler
     generation: Generation
+    tokenization: Tokenization
     spare: SpareRunner
     transfers: Transfers
+    metrics: Metrics
 
     @classmethod
     async def start(cls, settings: Settings) -> Services:
@@ -43,10 +47,20 @@ class Services:
         spare = SpareRunner(lambda: scheduler.busy)
         spare.prepare()
         machine = await asyncio.to_thread(hardware.detect)
-        scheduler = Scheduler(settings, machine, runner_factory=spare.start)
-        generation = Generation(catalog, scheduler)
-        transfers = Transfers(library, keep_replaced=settings.noprune)
-        return cls(settings, library, catalog, scheduler, generation, spare, transfers)
+        metrics = Metrics(lambda: Now(scheduler.waiting, scheduler.loaded()))
+        observe = metrics.observe
+        scheduler = Scheduler(settings, machine, runner_factory=spare.start, observe=observe)
+        return cls(
+            settings=settings,
+            library=library,
+            catalog=catalog,
+            scheduler=scheduler,
+            generation=Generation(catalog, scheduler, observe),
+            tokenization=Tokenization(catalog, scheduler),
+            spare=spare,
+            transfers=Transfers(library, keep_replaced=settings.noprune, observe=observe),
+            metrics=metrics,
+        )
 
     async def close(self) -> None:
         """End all runners and transfers, whose requests fail. Closing twice does nothing more."""

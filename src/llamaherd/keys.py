@@ -1,0 +1,105 @@
+"""API keys: how they are written in OLLAMA_API_KEYS, and whose key a request shows.
+
+Only hashes of the keys are kept, so that no log, traceback or report can tell one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, cast
+
+from llamaherd.errors import ConfigError
+
+#: "inference" runs models and sees what there is; "admin" also changes it.
+Role = Literal["inference", "admin"]
+
+_ROLES: Final[tuple[Role, ...]] = ("inference", "admin")
+
+#: RFC 6750's ``b64token``: what a bearer token is made of.
+_KEY: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
+
+#: A key with fewer characters could be guessed.
+SHORT: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """``digest`` is the SHA-256 of the key, ``short`` tells that it had few characters."""
+
+    role: Role
+    digest: bytes
+    short: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A file with a key in each line."""
+
+    path: Path
+
+
+KeySource = ApiKey | KeyFile
+
+
+def parse_keys(text: str) -> tuple[KeySource, ...]:
+    """``OLLAMA_API_KEYS``: ``KEY``, ``admin:KEY``, ``inference:KEY`` or ``@FILE``, with commas.
+
+    A key without a role is an administrator's. Raises ``ValueError`` that tells the place of what
+    can't be a key, and never the key.
+    """
+    return tuple(
+        KeyFile(Path(part[1:]).expanduser()) if part.startswith("@") else _parse_key(part, place)
+        for place, part in _numbered(text.split(","), "entry")
+    )
+
+
+def read_keys(sources: Iterable[KeySource]) -> tuple[ApiKey, ...]:
+    """All keys, those in files too. Raises ``ConfigError`` that names the file and the line."""
+    keys: list[ApiKey] = []
+    for source in sources:
+        keys += [source] if isinstance(source, ApiKey) else _read_file(source.path)
+    return tuple(keys)
+
+
+def role_of(token: str, keys: Iterable[ApiKey]) -> Role | None:
+    """Whose key this is; takes the same time whichever of the keys it is or resembles."""
+    digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+    matching = [key.role for key in keys if hmac.compare_digest(key.digest, digest)]
+    return max(matching, key=_ROLES.index, default=None)
+
+
+def _read_file(path: Path) -> Iterator[ApiKey]:
+    """A key in each line; empty lines and those that begin with ``#`` don't count."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"OLLAMA_API_KEYS: can't read {path}: {error}") from error
+    found = [(place, line) for place, line in _numbered(lines, "line") if not line.startswith("#")]
+    if not found:
+        raise ConfigError(f"OLLAMA_API_KEYS: there is no key in {path}")
+    for place, line in found:
+        try:
+            yield _parse_key(line, place)
+        except ValueError as error:
+            raise ConfigError(f"OLLAMA_API_KEYS: {path}, {error}") from error
+
+
+def _numbered(parts: Iterable[str], what: str) -> Iterator[tuple[str, str]]:
+    for number, part in enumerate(parts, start=1):
+        if part := part.strip():
+            yield f"{what} {number}", part
+
+
+def _parse_key(text: str, place: str) -> ApiKey:
+    role, colon, key = text.rpartition(":")
+    if colon and role not in _ROLES:
+        raise ValueError(f"{place}: expected admin: or inference: before the key")
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"{place}: a key is made of letters, digits and -._~+/ with = at the end")
+    digest = hashlib.sha256(key.encode()).digest()
+    return ApiKey(cast(Role, role or "admin"), digest, len(key) < SHORT)
