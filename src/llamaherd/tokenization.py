@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -35,7 +35,7 @@ class Tokenization:
             raise PromptError(f"content: the text has {size} bytes, at most {most} are read")
         text = request.content, request.add_special, request.parse_special
         async with self._runner_for(request) as grant:
-            tokens: list[int] | list[Piece]
+            tokens: Sequence[int | Piece]
             if request.with_pieces:
                 tokens = [piece(*found) for found in await grant.runner.pieces(*text)]
             else:

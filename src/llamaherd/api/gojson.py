@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -112,39 +113,73 @@ def duration(value: Any, path: str) -> int:
         raise BadRequest(str(error)) from error
 
 
-def list_of(reader: Reader, go_type: str) -> Reader:
-    def read(value: Any, path: str) -> list[Any]:
+@dataclass(frozen=True, slots=True, eq=False)
+class ListReader:
+    item: Reader
+    go_type: str
+
+    def __call__(self, value: Any, path: str) -> list[Any]:
         if not isinstance(value, list):
-            raise _mismatch(value, path, f"[]{go_type}")
-        return [reader(item, path) for item in value]
-
-    return read
+            raise _mismatch(value, path, f"[]{self.go_type}")
+        return [self.item(item, path) for item in value]
 
 
-def map_of(reader: Reader, go_type: str) -> Reader:
-    def read(value: Any, path: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, eq=False)
+class MapReader:
+    item: Reader
+    go_type: str
+
+    def __call__(self, value: Any, path: str) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise _mismatch(value, path, f"map[string]{go_type}")
-        return {key: reader(item, path) for key, item in value.items()}
-
-    return read
+            raise _mismatch(value, path, f"map[string]{self.go_type}")
+        return {key: self.item(item, path) for key, item in value.items()}
 
 
-def object_of(fields: Mapping[str, Reader], go_type: str) -> Reader:
+@dataclass(frozen=True, slots=True, eq=False)
+class ObjectReader:
     """An object as a dict of the fields that were given; ``go_type`` as ``api.Message``."""
 
-    def read(value: Any, path: str) -> dict[str, Any]:
+    fields: Mapping[str, Reader]
+    go_type: str
+
+    def __call__(self, value: Any, path: str) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise _mismatch(value, path, go_type)
-        prefix = f"{path}." if path else f"{go_type.rpartition('.')[2]}."
+            raise _mismatch(value, path, self.go_type)
+        prefix = f"{path}." if path else f"{self.go_type.rpartition('.')[2]}."
         given: dict[str, Any] = {}
         for key, item in value.items():
-            name = key if key in fields else key.lower()
-            if name in fields and item is not None:
-                given[name] = fields[name](item, prefix + name)
+            name = key if key in self.fields else key.lower()
+            if name in self.fields and item is not None:
+                given[name] = self.fields[name](item, prefix + name)
         return given
 
-    return read
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DescribedReader:
+    """A reader of what ``schema`` tells: a JSON Schema, or the reader that takes the same."""
+
+    read: Reader
+    schema: Mapping[str, Any] | Reader
+
+    def __call__(self, value: Any, path: str) -> Any:
+        return self.read(value, path)
+
+
+def list_of(reader: Reader, go_type: str) -> ListReader:
+    return ListReader(reader, go_type)
+
+
+def map_of(reader: Reader, go_type: str) -> MapReader:
+    return MapReader(reader, go_type)
+
+
+def object_of(fields: Mapping[str, Reader], go_type: str) -> ObjectReader:
+    return ObjectReader(fields, go_type)
+
+
+def described(schema: Mapping[str, Any] | Reader) -> Callable[[Reader], DescribedReader]:
+    """A decorator for readers that the description of our interface (``schema``) can't know."""
+    return lambda read: DescribedReader(read, schema)
 
 
 def parse_body(body: bytes) -> Any:

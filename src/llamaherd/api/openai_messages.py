@@ -46,6 +46,7 @@ _TOOLS: Final = gojson.list_of(
 )
 
 
+@gojson.described(_MESSAGES)
 def messages(value: Any, path: str) -> list[Message]:
     """The ``messages`` of a request; results of tools get the name that the call had."""
     called: dict[str, str] = {}
@@ -140,6 +141,7 @@ def _arguments(value: Any, place: str) -> dict[str, Any]:
     return value
 
 
+@gojson.described(_TOOLS)
 def tools(value: Any, path: str) -> list[Tool]:
     found = []
     for index, tool in enumerate(_TOOLS(value, path)):

@@ -99,6 +99,13 @@ class Model(Struct):
     owned_by: str
 
 
+class ModelList(Struct):
+    """``/v1/models``."""
+
+    object: str
+    data: list[Model]
+
+
 class Tally:
     """What was spent on all choices: of ``n`` replies to one prompt, the prompt counts once."""
 

@@ -283,3 +283,10 @@ def _are_tokens(value: Any) -> bool:
         and bool(value)
         and all(type(token) is int and 0 <= token <= _INT32_MAX for token in value)
     )
+
+
+#: What reads the body of each path, to describe it.
+BODIES: Final[dict[str, gojson.Reader]] = {
+    "/v1/chat/completions": _CHAT,
+    "/v1/completions": _COMPLETION,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -189,7 +190,7 @@ class TokenizeReply(Struct):
     """``/api/tokenize``; durations in nanoseconds."""
 
     model: str
-    tokens: list[int] | list[Piece]
+    tokens: Sequence[int | Piece]
     total_duration: int
     load_duration: int
 
@@ -234,6 +235,12 @@ class ListedModel(Struct):
     details: ModelDetails
 
 
+class ModelList(Struct):
+    """``/api/tags``."""
+
+    models: list[ListedModel]
+
+
 class RunningModel(Struct):
     """One model of ``/api/ps``; sizes in bytes, ``context_length`` in tokens."""
 
@@ -245,6 +252,19 @@ class RunningModel(Struct):
     expires_at: str
     size_vram: int
     context_length: int
+
+
+class RunningModelList(Struct):
+    """``/api/ps``."""
+
+    models: list[RunningModel]
+
+
+class Version(Struct):
+    """``/api/version``: that of the Ollama whose API this is, and our own."""
+
+    version: str
+    llamaherd: str
 
 
 class WireMessage(Struct):

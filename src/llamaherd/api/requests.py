@@ -123,6 +123,9 @@ class CreateRequest(Struct):
     quantize: str | None = None
 
 
+@gojson.described(
+    {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": ["high", "medium", "low"]}]}
+)
 def _think(value: Any, path: str) -> Think:
     if isinstance(value, bool) or value in ("high", "medium", "low"):
         return value  # type: ignore[no-any-return]
@@ -130,6 +133,23 @@ def _think(value: Any, path: str) -> Think:
         f'invalid think value: {value!r} (must be "high", "medium", "low", true, or false)'
     )
 
+
+_format: Final = gojson.described(
+    {
+        "anyOf": [
+            {"type": "string", "enum": ["", "json"]},
+            {
+                "type": "object",
+                "properties": {"grammar": {"type": "string"}},
+                "required": ["grammar"],
+                "additionalProperties": False,
+                "description": "A grammar in llguidance's Lark dialect or llama.cpp's GBNF.",
+            },
+            {"type": "object", "description": "A JSON Schema."},
+        ]
+    }
+)(gojson.anything)
+_options: Final = gojson.described({"$ref": "#/components/schemas/Options"})(gojson.mapping)
 
 #: What the content to tokenize is called in the patches to Ollama that clients were written for.
 _CONTENT_ALIASES: Final = ("text", "prompt")
@@ -166,9 +186,9 @@ _TOOLS: Final = gojson.list_of(
 _SHARED: Final[dict[str, gojson.Reader]] = {
     "model": gojson.string,
     "stream": gojson.boolean,
-    "format": gojson.anything,
+    "format": _format,
     "keep_alive": gojson.duration,
-    "options": gojson.mapping,
+    "options": _options,
     "think": _think,
     "truncate": gojson.boolean,
     "shift": gojson.boolean,
@@ -194,7 +214,7 @@ _CHAT: Final = gojson.object_of(
 _VOCABULARY: Final[dict[str, gojson.Reader]] = {
     "model": gojson.string,
     "keep_alive": gojson.duration,
-    "options": gojson.mapping,
+    "options": _options,
 }
 _TOKENIZE: Final = gojson.object_of(
     {
@@ -213,7 +233,7 @@ _SHOW: Final = gojson.object_of(
         "name": gojson.string,
         "verbose": gojson.boolean,
         "system": gojson.string,
-        "options": gojson.mapping,
+        "options": _options,
     },
     "api.ShowRequest",
 )
@@ -235,6 +255,7 @@ _PULL: Final = gojson.object_of(_TRANSFER, "api.PullRequest")
 _PUSH: Final = gojson.object_of(_TRANSFER, "api.PushRequest")
 
 
+@gojson.described({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 def _license(value: Any, path: str) -> list[str]:
     if isinstance(value, str):
         return [value]
@@ -246,6 +267,13 @@ def _license(value: Any, path: str) -> list[str]:
 _DIGESTS: Final = gojson.map_of(gojson.string, "string")
 
 
+@gojson.described(
+    {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "Digests of uploaded blobs by the names of the files in the model.",
+    }
+)
 def _files(value: Any, path: str) -> dict[str, str]:
     """Digests by file name. A name is a path inside the model, as Go's ``fs.ValidPath`` has it."""
     files: dict[str, str] = _DIGESTS(value, path)
@@ -265,7 +293,7 @@ _CREATE: Final = gojson.object_of(
         "template": gojson.string,
         "license": _license,
         "system": gojson.string,
-        "parameters": gojson.mapping,
+        "parameters": _options,
         "messages": _MESSAGES,
         "quantize": gojson.string,
         "quantization": gojson.string,
@@ -358,3 +386,18 @@ def read_create(body: bytes) -> CreateRequest:
     if "messages" in given:
         given["messages"] = [message_from(message) for message in given["messages"]]
     return CreateRequest(**given)
+
+
+#: What reads the body of each path, to describe it.
+BODIES: Final[dict[str, gojson.Reader]] = {
+    "/api/generate": _GENERATE,
+    "/api/chat": _CHAT,
+    "/api/tokenize": _TOKENIZE,
+    "/api/detokenize": _DETOKENIZE,
+    "/api/show": _SHOW,
+    "/api/copy": _COPY,
+    "/api/delete": _DELETE,
+    "/api/create": _CREATE,
+    "/api/pull": _PULL,
+    "/api/push": _PUSH,
+}

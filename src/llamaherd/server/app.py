@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -92,12 +92,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return _redirect(request) or _plain(404, "404 page not found")
     if error.status_code == 405:
-        return _plain(405, "405 method not allowed")
-    return _plain(error.status_code, error.detail)
+        return _plain(405, "405 method not allowed", error.headers)
+    return _plain(error.status_code, error.detail, error.headers)
 
 
-def _plain(status: int, text: str) -> Response:
-    return PlainTextResponse(text, status, headers={"content-type": "text/plain"})
+def _plain(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    return PlainTextResponse(
+        text, status, headers={"content-type": "text/plain", **(headers or {})}
+    )
 
 
 def _redirect(request: Request) -> Response | None:

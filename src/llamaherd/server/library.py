@@ -17,7 +17,9 @@ from starlette.routing import Route
 from llamaherd.api.replies import (
     ListedModel,
     ModelDetails,
+    ModelList,
     RunningModel,
+    RunningModelList,
     ShownModel,
     WireMessage,
     format_time,
@@ -62,7 +64,7 @@ def details_of(model: ModelSummary) -> ModelDetails:
 
 async def tags(request: Request) -> Response:
     models = await asyncio.to_thread(services_of(request).library.list)
-    return json_response({"models": [_listed(model) for model in models]})
+    return json_response(ModelList([_listed(model) for model in models]))
 
 
 def _listed(model: ModelSummary) -> ListedModel:
@@ -91,7 +93,7 @@ async def ps(request: Request) -> Response:
                 context_length=model.context_length,
             )
         )
-    return json_response({"models": models})
+    return json_response(RunningModelList(models))
 
 
 async def show(request: Request) -> Response:

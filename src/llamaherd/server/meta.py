@@ -6,6 +6,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from llamaherd.api.replies import Version
+from llamaherd.server.openapi import document
 from llamaherd.server.services import services_of
 from llamaherd.server.streaming import json_response
 from llamaherd.version import OLLAMA_VERSION, __version__
@@ -16,7 +18,11 @@ async def root(request: Request) -> Response:
 
 
 async def version(request: Request) -> Response:
-    return json_response({"version": OLLAMA_VERSION, "llamaherd": __version__})
+    return json_response(Version(OLLAMA_VERSION, __version__))
+
+
+async def openapi(request: Request) -> Response:
+    return json_response(document())
 
 
 async def metrics(request: Request) -> Response:
@@ -27,5 +33,6 @@ async def metrics(request: Request) -> Response:
 routes = [
     Route("/", root, methods=["GET", "HEAD"]),
     Route("/api/version", version, methods=["GET", "HEAD"]),
+    Route("/openapi.json", openapi, methods=["GET", "HEAD"]),
     Route("/metrics", metrics, methods=["GET", "HEAD"]),
 ]

@@ -16,6 +16,7 @@ from llamaherd.api.openai_replies import (
     ChatCompletions,
     Completions,
     Model,
+    ModelList,
     Reply,
     TextCompletions,
     error_object,
@@ -135,7 +136,7 @@ async def _whole(dialect: Completions, choices: Sequence[AsyncGenerator[Event, N
 async def models(request: Request) -> Response:
     found = await asyncio.to_thread(services_of(request).library.list)
     data = [_model(model.name.short, model.name, model.modified_at) for model in found]
-    return _json({"object": "list", "data": data})
+    return _json(ModelList("list", data))
 
 
 async def model(request: Request) -> Response:
