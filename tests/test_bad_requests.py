@@ -140,6 +140,36 @@ def test_a_number_that_is_no_float_is_refused(server: RunningServer) -> None:
     assert answer.status == 400
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 5000])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/generate", '{"model": "tiny", "prompt": "x", "options": {"unknown": N}}'),
+        ("/api/generate", '{"model": "tiny", "prompt": "x", "context": [N]}'),
+        ("/api/generate", '{"model": "tiny", "prompt": "x", "keep_alive": N}'),
+        ("/api/generate", '{"model": "tiny", "prompt": "x", "format": {"minimum": N}}'),
+        ("/api/chat", '{"model": "tiny", "tools": [{"function": {"parameters": N}}]}'),
+        (
+            "/api/chat",
+            '{"model": "tiny", "messages": [{"role": "assistant", "tool_calls": '
+            '[{"function": {"name": "f", "arguments": {"deep": [{"er": N}]}}}]}]}',
+        ),
+        ("/api/show", '{"model": "tiny", "options": {"unknown": N}}'),
+        ("/api/create", '{"model": "new", "from": "tiny", "parameters": {"unknown": N}}'),
+        ("/api/detokenize", '{"model": "tiny", "tokens": [N]}'),
+        ("/v1/chat/completions", '{"model": "tiny", "messages": [], "n": N}'),
+        ("/v1/completions", '{"model": "tiny", "prompt": [N]}'),
+    ],
+)
+def test_a_number_that_go_could_not_hold_is_refused_wherever_it_stands(
+    path: str, body: str, number: str, server: RunningServer
+) -> None:
+    answer = server.request("POST", path, body.replace("N", number))
+    assert answer.status == 400
+    assert "json: cannot unmarshal number" in answer.text
+    assert "into Go value of type float64" in answer.text
+
+
 @pytest.mark.parametrize(
     ("fields", "error"),
     [

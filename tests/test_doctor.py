@@ -313,6 +313,26 @@ def test_a_value_that_makes_no_sense_counts_as_the_default_and_is_told() -> None
     assert "OLLAMA_MAX_QUEUE='many'" in problems_of({"MAX_QUEUE": "many"})[0]
 
 
+def test_keys_are_counted_and_never_shown(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("inference:0123456789abcdef-in-file\n")
+    keys = f"0123456789abcdef,inference:fedcba9876543210,@{file}"
+    settings, _ = settings_of(API_KEYS=keys, API_KEY="0123456789abcdef")
+    section = examine_settings(settings, MACHINE)
+    assert section.facts == {
+        "OLLAMA_API_KEYS": f"1 admin, 1 inference, {file}",
+        "OLLAMA_API_KEY": "set",
+    }
+    assert not section.problems
+
+
+def test_keys_that_could_be_guessed_or_read_by_nobody() -> None:
+    (text,) = problems_of({"API_KEYS": "short"})
+    assert text == "A key in OLLAMA_API_KEYS has fewer than 16 characters and could be guessed."
+    (text,) = problems_of({"API_KEYS": "@/nowhere/keys"})
+    assert "can't read /nowhere/keys" in text
+
+
 def test_a_misspelt_variable_is_told_with_what_was_meant() -> None:
     assert "OLLAMA_KEEPALIVE is set, but is no setting" in problems_of({"KEEPALIVE": "1h"})[0]
 

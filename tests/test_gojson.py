@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaherd.api.gojson import MAX_DEPTH, parse_body, syntax_error
+from llamaherd.api.go_syntax import MAX_DEPTH, syntax_error
+from llamaherd.api.gojson import parse_body
 from llamaherd.api.requests import (
     read_chat,
     read_copy,

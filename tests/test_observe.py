@@ -7,7 +7,14 @@ import logging
 
 import pytest
 
-from llamaherd.observe import PLAIN, LineFormatter, leveled
+from llamaherd.observe import (
+    PLAIN,
+    LineFormatter,
+    RequestFilter,
+    leveled,
+    of_no_request,
+    request_id,
+)
 from llamaherd.runner.child import Exit
 
 
@@ -19,6 +26,21 @@ def test_a_line_is_made_of_pairs() -> None:
     line = LineFormatter().format(record(logging.WARNING, "no room"))
     assert line.startswith("time=")
     assert line.endswith('Z level=WARN source=store msg="no room"')
+
+
+def test_a_line_of_a_request_has_its_id() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter())
+    handler.addFilter(RequestFilter())
+    for name in ("", "abc"):
+        token = request_id.set(name)
+        handler.handle(record(logging.INFO, "hello"))
+        request_id.reset(token)
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith("msg=hello")
+    assert second.endswith("msg=hello request=abc")
+    assert of_no_request().run(request_id.get) == ""
 
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR])

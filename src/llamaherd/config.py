@@ -280,7 +280,7 @@ class Settings:
     nohistory: bool
     debug: bool
     no_color: bool = False
-    api_keys: tuple[KeySource, ...] = ()
+    api_keys: tuple[KeySource, ...] = field(default=(), repr=False)
     api_key: str = field(default="", repr=False)
 
     @classmethod

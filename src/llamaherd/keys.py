@@ -1,12 +1,10 @@
-"""API keys: how they are written in OLLAMA_API_KEYS, and whose key a request shows.
+"""API keys: how they are written in OLLAMA_API_KEYS.
 
 Only hashes of the keys are kept, so that no log, traceback or report can tell one.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +16,8 @@ from llamaherd.errors import ConfigError
 #: "inference" runs models and sees what there is; "admin" also changes it.
 Role = Literal["inference", "admin"]
 
-_ROLES: Final[tuple[Role, ...]] = ("inference", "admin")
+#: From the least to the most.
+ROLES: Final[tuple[Role, ...]] = ("inference", "admin")
 
 #: RFC 6750's ``b64token``: what a bearer token is made of.
 _KEY: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
@@ -66,11 +65,12 @@ def read_keys(sources: Iterable[KeySource]) -> tuple[ApiKey, ...]:
     return tuple(keys)
 
 
-def role_of(token: str, keys: Iterable[ApiKey]) -> Role | None:
-    """Whose key this is; takes the same time whichever of the keys it is or resembles."""
-    digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-    matching = [key.role for key in keys if hmac.compare_digest(key.digest, digest)]
-    return max(matching, key=_ROLES.index, default=None)
+def digest_of(key: str) -> bytes:
+    """SHA-256, in 32 bytes."""
+    # Every command reads the settings, few have keys, and OpenSSL takes its time to load.
+    from hashlib import sha256
+
+    return sha256(key.encode()).digest()
 
 
 def _read_file(path: Path) -> Iterator[ApiKey]:
@@ -97,9 +97,8 @@ def _numbered(parts: Iterable[str], what: str) -> Iterator[tuple[str, str]]:
 
 def _parse_key(text: str, place: str) -> ApiKey:
     role, colon, key = text.rpartition(":")
-    if colon and role not in _ROLES:
+    if colon and role not in ROLES:
         raise ValueError(f"{place}: expected admin: or inference: before the key")
     if not _KEY.fullmatch(key):
         raise ValueError(f"{place}: a key is made of letters, digits and -._~+/ with = at the end")
-    digest = hashlib.sha256(key.encode()).digest()
-    return ApiKey(cast(Role, role or "admin"), digest, len(key) < SHORT)
+    return ApiKey(cast(Role, role or "admin"), digest_of(key), len(key) < SHORT)

@@ -8,10 +8,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from llamaherd.api.replies import DetokenizeReply, Piece, TokenizeReply, piece
-from llamaherd.api.requests import DetokenizeRequest, TokenizeRequest
+from llamaherd.api.tokenize import (
+    DetokenizeReply,
+    DetokenizeRequest,
+    Piece,
+    TokenizeReply,
+    TokenizeRequest,
+    piece,
+)
 from llamaherd.catalog import Catalog
-from llamaherd.errors import PromptError
+from llamaherd.errors import BadRequest, OptionError, PromptError
 from llamaherd.generation import LONGEST_TEXT
 from llamaherd.scheduler.loop import Grant, Scheduler
 
@@ -58,6 +64,9 @@ class Tokenization:
         model = self._catalog.known(request.model)
         if model is None:
             model = await asyncio.to_thread(self._catalog.find, request.model)
-        spec = model.load_spec(model.options(request.options))
+        try:
+            spec = model.load_spec(model.options(request.options))
+        except OptionError as error:
+            raise BadRequest(error.message) from error
         async with self._scheduler.acquire(spec, request.keep_alive) as grant:
             yield grant

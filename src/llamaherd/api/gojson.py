@@ -10,23 +10,21 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from llamaherd.api.go_syntax import MAX_DEPTH, syntax_error
 from llamaherd.duration import InvalidDuration, keep_alive
 from llamaherd.errors import BadRequest
 
-#: Containers nested deeper than this are refused. Go allows 10,000, but whatever walks over a value
-#: here may then recurse without a thought, and nobody's tools or schemas come near.
-MAX_DEPTH: Final = 200
-
 #: Turns a JSON value into what a field holds; the text is the field's path for errors.
 Reader = Callable[[Any, str], Any]
+
+Value = TypeVar("Value")
 
 
 def json_type(value: Any) -> str:
@@ -155,13 +153,13 @@ class ObjectReader:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DescribedReader:
+class DescribedReader(Generic[Value]):
     """A reader of what ``schema`` tells: a JSON Schema, or the reader that takes the same."""
 
-    read: Reader
+    read: Callable[[Any, str], Value]
     schema: Mapping[str, Any] | Reader
 
-    def __call__(self, value: Any, path: str) -> Any:
+    def __call__(self, value: Any, path: str) -> Value:
         return self.read(value, path)
 
 
@@ -177,9 +175,15 @@ def object_of(fields: Mapping[str, Reader], go_type: str) -> ObjectReader:
     return ObjectReader(fields, go_type)
 
 
-def described(schema: Mapping[str, Any] | Reader) -> Callable[[Reader], DescribedReader]:
+def described(
+    schema: Mapping[str, Any] | Reader,
+) -> Callable[[Callable[[Any, str], Value]], DescribedReader[Value]]:
     """A decorator for readers that the description of our interface (``schema``) can't know."""
-    return lambda read: DescribedReader(read, schema)
+
+    def decorate(read: Callable[[Any, str], Value]) -> DescribedReader[Value]:
+        return DescribedReader(read, schema)
+
+    return decorate
 
 
 def parse_body(body: bytes) -> Any:
@@ -200,7 +204,7 @@ def _parse_slowly(text: str) -> Any:
     """For bodies that the fast decoder refuses: trailing data, stray bytes, or really bad JSON."""
     stripped = text.lstrip(" \t\r\n")
     try:
-        value, _ = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode(stripped)
+        value, _ = _SLOW_DECODER.raw_decode(stripped)
     except RecursionError:
         raise BadRequest("exceeded max depth") from None
     except ValueError as error:
@@ -227,6 +231,32 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
 
 
+def _whole(text: str) -> int:
+    if len(text) > _LONGEST_WHOLE:
+        raise _too_large(text)
+    return int(text)
+
+
+def _fractional(text: str) -> float:
+    value = float(text)
+    if not abs(value) <= sys.float_info.max:
+        raise _too_large(text)
+    return value
+
+
+def _too_large(text: str) -> BadRequest:
+    shown = text if len(text) <= 40 else f"{text[:40]}…"
+    return BadRequest(f"json: cannot unmarshal number {shown} into Go value of type float64")
+
+
+#: In characters; Python makes no more of a number than that by itself.
+_LONGEST_WHOLE: Final = 4000
+
+_SLOW_DECODER: Final = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_int=_whole, parse_float=_fractional
+)
+
+
 def _without_surrogates(value: Any) -> Any:
     """Lone surrogates are no text; Go reads them as U+FFFD."""
     match value:
@@ -240,144 +270,3 @@ def _without_surrogates(value: Any) -> Any:
             }
         case _:
             return value
-
-
-def syntax_error(text: str) -> str:
-    """What Go's scanner says about text that isn't JSON."""
-    try:
-        _Scanner(text).value()
-    except _SyntaxError as error:
-        return str(error)
-    return "invalid JSON"
-
-
-class _SyntaxError(Exception):
-    pass
-
-
-#: Runs of characters that the scanner needn't look at one by one; bodies may have many megabytes.
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
-_PLAIN: Final = re.compile(r'[^"\\\x00-\x1f]*')
-_NUMBER: Final = re.compile(r"[0-9.eE+-]*")
-
-
-class _Scanner:
-    """Walks JSON only to find the first wrong character and the words that Go has for it."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
-        self._depth = 0
-
-    def _peek(self) -> str:
-        self._skip(_SPACE)
-        if self._at >= len(self._text):
-            raise _SyntaxError("unexpected EOF")
-        return self._text[self._at]
-
-    def _skip(self, run: re.Pattern[str]) -> None:
-        match = run.match(self._text, self._at)
-        assert match is not None, "every run may be empty"
-        self._at = match.end()
-
-    def _take(self) -> str:
-        if self._at >= len(self._text):
-            raise _SyntaxError("unexpected EOF")
-        self._at += 1
-        return self._text[self._at - 1]
-
-    @staticmethod
-    def _wrong(char: str, context: str) -> _SyntaxError:
-        if char == "'":
-            quoted = r"'\''"
-        elif char == '"':
-            quoted = "'\"'"
-        else:
-            quoted = "'" + json.dumps(char, ensure_ascii=False)[1:-1] + "'"
-        return _SyntaxError(f"invalid character {quoted} {context}")
-
-    def value(self) -> None:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise _SyntaxError("exceeded max depth")
-        char = self._peek()
-        if char == "{":
-            self._object()
-        elif char == "[":
-            self._array()
-        elif char == '"':
-            self._string()
-        elif char == "-" or char.isdigit():
-            self._number()
-        else:
-            self._literal(char)
-        self._depth -= 1
-
-    def _object(self) -> None:
-        self._take()
-        if self._peek() == "}":
-            self._take()
-            return
-        while True:
-            if (char := self._peek()) != '"':
-                raise self._wrong(char, "looking for beginning of object key string")
-            self._string()
-            if (char := self._peek()) != ":":
-                raise self._wrong(char, "after object key")
-            self._take()
-            self.value()
-            char = self._peek()
-            self._take()
-            if char == "}":
-                return
-            if char != ",":
-                raise self._wrong(char, "after object key:value pair")
-
-    def _array(self) -> None:
-        self._take()
-        if self._peek() == "]":
-            self._take()
-            return
-        while True:
-            self.value()
-            char = self._peek()
-            self._take()
-            if char == "]":
-                return
-            if char != ",":
-                raise self._wrong(char, "after array element")
-
-    def _string(self) -> None:
-        self._take()
-        while True:
-            self._skip(_PLAIN)
-            char = self._take()
-            if char == '"':
-                return
-            if char == "\\":
-                escape = self._take()
-                if escape == "u":
-                    for _ in range(4):
-                        if (digit := self._take()) not in "0123456789abcdefABCDEF":
-                            raise self._wrong(digit, "in \\u hexadecimal character escape")
-                elif escape not in 'bfnrt\\/"':
-                    raise self._wrong(escape, "in string escape code")
-            else:
-                raise self._wrong(char, "in string literal")
-
-    def _number(self) -> None:
-        if self._text[self._at] == "-":
-            self._at += 1
-            if not (char := self._take()).isdigit():
-                raise self._wrong(char, "in numeric literal")
-        self._skip(_NUMBER)
-
-    def _literal(self, first: str) -> None:
-        words = {"t": "true", "f": "false", "n": "null"}
-        if first not in words:
-            raise self._wrong(first, "looking for beginning of value")
-        word = words[first]
-        self._take()
-        for expected in word[1:]:
-            if (char := self._take()) != expected:
-                raise self._wrong(char, f"in literal {word} (expecting '{expected}')")

@@ -22,6 +22,33 @@ _ROLES: Final = {"developer": "system", "function": "tool"}
 #: A blank line, as between neighbouring messages of one role: Ollama makes a message of each part.
 _BETWEEN_PARTS: Final = "\n\n"
 
+_PARTS: Final = {
+    "type": "array",
+    "items": {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                "required": ["type", "text"],
+            },
+            {
+                "type": "object",
+                "properties": {
+                    "type": {"const": "image_url"},
+                    "image_url": {
+                        "type": "object",
+                        "properties": {
+                            "url": {"type": "string", "pattern": "^data:image/[a-z]+;base64,"}
+                        },
+                        "required": ["url"],
+                    },
+                },
+                "required": ["type", "image_url"],
+            },
+        ]
+    },
+}
+
 _FUNCTION: Final = gojson.object_of(
     {"name": gojson.string, "arguments": gojson.anything}, "openai.Function"
 )
@@ -31,7 +58,7 @@ _TOOL_CALL: Final = gojson.object_of(
 _MESSAGE: Final = gojson.object_of(
     {
         "role": gojson.string,
-        "content": gojson.anything,
+        "content": gojson.described({"anyOf": [{"type": "string"}, _PARTS]})(gojson.anything),
         "reasoning": gojson.string,
         "reasoning_content": gojson.string,
         "tool_calls": gojson.list_of(_TOOL_CALL, "openai.ToolCall"),

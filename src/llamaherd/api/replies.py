@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -174,42 +173,6 @@ class ChatDialect:
 
 
 Dialect = GenerateDialect | ChatDialect
-
-
-# --- the vocabulary -------------------------------------------------------------------------
-
-
-class Piece(Struct):
-    """A token with what it adds to a text: bytes as numbers where they are no whole characters."""
-
-    id: int
-    piece: str | list[int]
-
-
-class TokenizeReply(Struct):
-    """``/api/tokenize``; durations in nanoseconds."""
-
-    model: str
-    tokens: Sequence[int | Piece]
-    total_duration: int
-    load_duration: int
-
-
-class DetokenizeReply(Struct):
-    """``/api/detokenize``; ``text`` is ``content`` once more, under the name that others have."""
-
-    model: str
-    content: str
-    text: str
-    total_duration: int
-    load_duration: int
-
-
-def piece(token: int, text: bytes) -> Piece:
-    try:
-        return Piece(token, text.decode())
-    except UnicodeDecodeError:
-        return Piece(token, list(text))
 
 
 # --- the model library ----------------------------------------------------------------------

@@ -60,31 +60,6 @@ class ChatRequest(Struct):
     debug_render_only: bool = False
 
 
-class TokenizeRequest(Struct):
-    """``POST /api/tokenize``, with the names and defaults of llama.cpp's server.
-
-    ``add_special`` puts BOS and EOS where the vocabulary wants them, ``parse_special`` reads the
-    text of special tokens as these tokens, ``with_pieces`` asks for the text of each token too.
-    """
-
-    model: str = ""
-    content: str = ""
-    add_special: bool = False
-    parse_special: bool = True
-    with_pieces: bool = False
-    keep_alive: int | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-class DetokenizeRequest(Struct):
-    """``POST /api/detokenize``: the numbers of tokens of the model's vocabulary."""
-
-    model: str = ""
-    tokens: list[int] = field(default_factory=list)
-    keep_alive: int | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-
-
 class ModelRequest(Struct):
     """A request that is about one model: show and delete; ``name`` is the older spelling."""
 
@@ -149,13 +124,7 @@ _format: Final = gojson.described(
         ]
     }
 )(gojson.anything)
-_options: Final = gojson.described({"$ref": "#/components/schemas/Options"})(gojson.mapping)
-
-#: What the content to tokenize is called in the patches to Ollama that clients were written for.
-_CONTENT_ALIASES: Final = ("text", "prompt")
-
-#: More tokens than any context holds, and few enough for their text to be written in one piece.
-MOST_TOKENS: Final = 1 << 20
+read_options: Final = gojson.described({"$ref": "#/components/schemas/Options"})(gojson.mapping)
 
 _TOOL_CALL: Final = gojson.object_of(
     {
@@ -188,7 +157,7 @@ _SHARED: Final[dict[str, gojson.Reader]] = {
     "stream": gojson.boolean,
     "format": _format,
     "keep_alive": gojson.duration,
-    "options": _options,
+    "options": read_options,
     "think": _think,
     "truncate": gojson.boolean,
     "shift": gojson.boolean,
@@ -211,29 +180,13 @@ _CHAT: Final = gojson.object_of(
     {**_SHARED, "messages": _MESSAGES, "tools": _TOOLS, "tool_choice": read_choice},
     "api.ChatRequest",
 )
-_VOCABULARY: Final[dict[str, gojson.Reader]] = {
-    "model": gojson.string,
-    "keep_alive": gojson.duration,
-    "options": _options,
-}
-_TOKENIZE: Final = gojson.object_of(
-    {
-        **_VOCABULARY,
-        **dict.fromkeys(("content", *_CONTENT_ALIASES), gojson.string),
-        **dict.fromkeys(("add_special", "parse_special", "with_pieces"), gojson.boolean),
-    },
-    "api.TokenizeRequest",
-)
-_DETOKENIZE: Final = gojson.object_of(
-    {**_VOCABULARY, "tokens": gojson.list_of(gojson.integer, "int")}, "api.DetokenizeRequest"
-)
 _SHOW: Final = gojson.object_of(
     {
         "model": gojson.string,
         "name": gojson.string,
         "verbose": gojson.boolean,
         "system": gojson.string,
-        "options": _options,
+        "options": read_options,
     },
     "api.ShowRequest",
 )
@@ -293,7 +246,7 @@ _CREATE: Final = gojson.object_of(
         "template": gojson.string,
         "license": _license,
         "system": gojson.string,
-        "parameters": _options,
+        "parameters": read_options,
         "messages": _MESSAGES,
         "quantize": gojson.string,
         "quantization": gojson.string,
@@ -334,21 +287,6 @@ def read_chat(body: bytes) -> ChatRequest:
         for tool in given.get("tools", ())
     ]
     return ChatRequest(**given)
-
-
-def read_tokenize(body: bytes) -> TokenizeRequest:
-    given = _TOKENIZE(gojson.parse_body(body), "")
-    for alias in _CONTENT_ALIASES:
-        content = given.pop(alias, "")
-        given["content"] = given.get("content") or content
-    return TokenizeRequest(**given)
-
-
-def read_detokenize(body: bytes) -> DetokenizeRequest:
-    wanted = DetokenizeRequest(**_DETOKENIZE(gojson.parse_body(body), ""))
-    if (count := len(wanted.tokens)) > MOST_TOKENS:
-        raise BadRequest(f"tokens: {count} were sent, at most {MOST_TOKENS} are read")
-    return wanted
 
 
 def _with_older_name(given: dict[str, Any]) -> dict[str, Any]:
@@ -392,8 +330,6 @@ def read_create(body: bytes) -> CreateRequest:
 BODIES: Final[dict[str, gojson.Reader]] = {
     "/api/generate": _GENERATE,
     "/api/chat": _CHAT,
-    "/api/tokenize": _TOKENIZE,
-    "/api/detokenize": _DETOKENIZE,
     "/api/show": _SHOW,
     "/api/copy": _COPY,
     "/api/delete": _DELETE,

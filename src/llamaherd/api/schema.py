@@ -28,9 +28,14 @@ _PLAIN: Final[Mapping[gojson.Reader, Schema]] = {
     gojson.anything: {},
     gojson.image: {"type": "string", "contentEncoding": "base64"},
     gojson.duration: {
-        "type": ["string", "number"],
+        "anyOf": [
+            {
+                "type": "string",
+                "pattern": r"^[-+]?(0|([0-9]{1,6}(\.[0-9]{0,9})?(ns|us|µs|ms|s|m|h)){1,6})$",
+            },
+            {"type": "number"},
+        ],
         "description": "A duration as Go writes it, or a number of seconds; negative is for ever.",
-        "examples": ["5m", 300, -1, 0],
     },
 }
 

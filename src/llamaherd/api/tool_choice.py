@@ -16,6 +16,42 @@ _MODES: Final = {
 }
 
 
+_FUNCTION: Final = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "properties": {"name": {"type": "string"}},
+            "required": ["name"],
+        },
+    },
+    "required": ["type", "function"],
+}
+_SCHEMA: Final = {
+    "anyOf": [
+        {"type": "string", "enum": list(_MODES)},
+        _FUNCTION,
+        {
+            "type": "object",
+            "properties": {
+                "type": {"const": "allowed_tools"},
+                "allowed_tools": {
+                    "type": "object",
+                    "properties": {
+                        "mode": {"type": "string", "enum": ["auto", "required"]},
+                        "tools": {"type": "array", "items": _FUNCTION, "minItems": 1},
+                    },
+                    "required": ["tools"],
+                },
+            },
+            "required": ["type", "allowed_tools"],
+        },
+    ]
+}
+
+
+@gojson.described(_SCHEMA)
 def read_choice(value: Any, path: str) -> ToolChoice:
     """A choice: "auto", "none", "required", a function or ``allowed_tools``. Raises ``BadRequest``.
 

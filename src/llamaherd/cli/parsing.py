@@ -84,7 +84,7 @@ class Command(click.Command):
         arity: Arity,
         flags: Sequence[Flag] = (),
         aliases: Sequence[str] = (),
-        variables: Iterable[str] = ("OLLAMA_HOST",),
+        variables: Iterable[str] = ("OLLAMA_HOST", "OLLAMA_API_KEY"),
         complete: Callable[..., Any] | None = None,
     ) -> None:
         arguments = click.Argument(

@@ -131,7 +131,7 @@ for _command in (
             ),
             switch("--verbose", help="print timings after the reply"),
         ],
-        variables=["OLLAMA_HOST", "OLLAMA_NOHISTORY", "NO_COLOR"],
+        variables=["OLLAMA_HOST", "OLLAMA_API_KEY", "OLLAMA_NOHISTORY", "NO_COLOR"],
         complete=model_names,
     ),
     Command(

@@ -10,6 +10,10 @@ from llamaherd.llama.alphabet import alphabet_of
 from llamaherd.llama.backend import InvalidText, InvalidToken, TokenTable
 from llamaherd.llama.library import C, function
 
+#: The longest text, in bytes, that is made of tokens: vocabularies have tokens of any length, and
+#: a frame has its limits (``runner.child.LONGEST_ANSWER``).
+LONGEST_TEXT: Final = 1 << 25
+
 # llama_token_attr
 _UNKNOWN: Final = 1 << 0
 _CONTROL: Final = 1 << 3
@@ -41,13 +45,17 @@ class Vocabulary:
             newline if 0 <= newline < self.size and self.piece(newline) == b"\n" else None
         )
         self._alphabet = alphabet_of(self)
+        self._surroundings_missing = self._lacks_surroundings()
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """The tokens of ``text``; ``add_special`` puts BOS and EOS where the vocabulary wants them.
 
         A text that begins with the BOS token's own text gets no second one. Raises ``InvalidText``
-        for a character that this vocabulary has no token for.
+        for a character that this vocabulary has no token for, and when it lacks what it wants to
+        put around a text.
         """
+        if add_special and self._surroundings_missing:
+            raise InvalidText("this vocabulary lacks the tokens that a text begins and ends with")
         if self._alphabet is not None:
             self._alphabet.check(text, parse_special=parse_special)
         encoded = text.encode("utf-8", "replace")
@@ -67,12 +75,25 @@ class Vocabulary:
             del tokens[0]
         return tokens
 
+    def _lacks_surroundings(self) -> bool:
+        """Whether llama.cpp would abort where it puts special tokens around a text."""
+        if C.llama_vocab_type(self._pointer) == C.LLAMA_VOCAB_TYPE_WPM:
+            wanted = [self.bos, int(C.llama_vocab_sep(self._pointer))]
+        else:
+            wanted = [self.bos] if self.add_bos else []
+            if C.llama_vocab_get_add_eos(self._pointer):
+                wanted.append(int(C.llama_vocab_eos(self._pointer)))
+        return any(token < 0 for token in wanted)
+
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text whose tokens these are, special tokens included.
 
-        The space that a SentencePiece vocabulary puts before a text is taken off again.
+        The space that a SentencePiece vocabulary puts before a text is taken off again. Raises
+        ``InvalidToken``, or ``InvalidText`` for more than ``LONGEST_TEXT`` bytes.
         """
         self.check(tokens)
+        if sum(len(self.piece(token)) for token in tokens) > LONGEST_TEXT:
+            raise InvalidText(f"the text of these tokens has more than {LONGEST_TEXT} bytes")
         capacity = 8 * len(tokens) + 64
         array = (ctypes.c_int32 * len(tokens))(*tokens)
         while True:

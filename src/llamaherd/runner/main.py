@@ -55,14 +55,9 @@ logger = logging.getLogger(__name__)
 #: Progress of loading is told in steps of this.
 _PROGRESS_STEP: Final = 0.01
 
-#: Texts of more characters are tokenized in threads of their own: llama.cpp takes quadratic time
-#: for some, and cancellations must get through meanwhile.
+#: Texts of more characters, and more tokens, are translated in threads of their own: llama.cpp
+#: takes quadratic time for some, and cancellations must get through meanwhile.
 _LONG_TEXT: Final = 1 << 16
-
-#: The longest text, in bytes, that is told of tokens: no answer may be longer than
-#: ``child.LONGEST_ANSWER``, and a vocabulary may have tokens of any length.
-_LONGEST_TEXT: Final = 1 << 25
-
 _TRANSLATORS: Final = 2
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -167,12 +162,11 @@ class Runner:
     def _receive(self, message: ServerMessage) -> None:
         if isinstance(message, Shutdown):
             os._exit(0)
+        if isinstance(message, (Tokenize, Detokenize)) and _size(message) > _LONG_TEXT:
+            self._translators.submit(self._answer, message)
+            return
         if isinstance(message, (Tokenize, Detokenize)):
-            size = len(message.text if isinstance(message, Tokenize) else message.tokens)
-            if size > _LONG_TEXT:
-                self._translators.submit(self._answer, message)
-            else:
-                self._answer(message)
+            self._answer(message)
             return
         self._inbox.put(message)
         if isinstance(message, Cancel) and self._engine is not None:
@@ -192,10 +186,6 @@ class Runner:
             return Failed(message.id, "the model is not loaded yet")
         try:
             if isinstance(message, Detokenize):
-                vocabulary.check(message.tokens)
-                if sum(len(vocabulary.piece(token)) for token in message.tokens) > _LONGEST_TEXT:
-                    text = f"the text of these tokens has more than {_LONGEST_TEXT} bytes"
-                    return Failed(message.id, text, PromptError.status)
                 return Detokenized(message.id, vocabulary.detokenize(message.tokens))
             tokens = vocabulary.tokenize(
                 message.text, add_special=message.add_special, parse_special=message.parse_special
@@ -204,6 +194,10 @@ class Runner:
             return Tokens(message.id, tokens, pieces)
         except (InvalidText, InvalidToken) as error:
             return Failed(message.id, str(error), PromptError.status)
+
+
+def _size(message: Tokenize | Detokenize) -> int:
+    return len(message.text if isinstance(message, Tokenize) else message.tokens)
 
 
 def _ready(request: Load, model: LoadedModel) -> Ready:

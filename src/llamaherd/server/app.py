@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -11,7 +12,6 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Match, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llamaherd.config import Settings
 from llamaherd.errors import LlamaherdError
@@ -20,29 +20,30 @@ from llamaherd.server import inference, library, meta, openai, registry
 from llamaherd.server.access import AccessRules, Origins
 from llamaherd.server.authorization import ApiKeys
 from llamaherd.server.log import AccessLog, RequestIds
-from llamaherd.server.refusals import refusal
+from llamaherd.server.refusals import Unforeseen
 from llamaherd.server.services import Services
-from llamaherd.server.streaming import error_of, error_response
+from llamaherd.server.streaming import error_response
+
+ROUTES: Final = (
+    *meta.routes,
+    *inference.routes,
+    *library.routes,
+    *registry.routes,
+    *openai.routes,
+)
 
 
 def build_app(
     services: Services, settings: Settings, *, check_host: bool, keys: Sequence[ApiKey] = ()
 ) -> Starlette:
     """The ASGI application; ``check_host`` turns the rule against DNS rebinding on."""
-    routes = [
-        *meta.routes,
-        *inference.routes,
-        *library.routes,
-        *registry.routes,
-        *openai.routes,
-    ]
     app = Starlette(
-        routes=routes,
+        routes=ROUTES,
         middleware=[
             Middleware(RequestIds),
             Middleware(
                 AccessLog,
-                routes={route.endpoint: route.path for route in routes},
+                routes={route.endpoint: route.path_format for route in ROUTES},
                 observe=services.metrics.observe,
             ),
             Middleware(AccessRules, origins=Origins(settings.origins), check_host=check_host),
@@ -54,33 +55,6 @@ def build_app(
     app.router.redirect_slashes = False
     app.state.services = services
     return app
-
-
-class Unforeseen:
-    """ASGI middleware that answers for a route that fails in a way which nobody foresaw.
-
-    Starlette's own stands outside of all others, so its answers would have no id and no log line.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def note_start(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, note_start)
-        except Exception as error:
-            status, text = error_of(error)
-            # The server closes a connection whose answer breaks off, which tells the client.
-            if started:
-                raise
-            await refusal(scope["path"], status, text)(scope, receive, send)
 
 
 async def _llamaherd_error(request: Request, error: Exception) -> Response:

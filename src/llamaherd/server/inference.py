@@ -9,7 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from llamaherd.api.replies import ChatDialect, DebugInfo, Dialect, GenerateDialect, Reply
-from llamaherd.api.requests import read_chat, read_detokenize, read_generate, read_tokenize
+from llamaherd.api.requests import read_chat, read_generate
+from llamaherd.api.tokenize import read_detokenize, read_tokenize
 from llamaherd.events import Event
 from llamaherd.server.bodies import read_request
 from llamaherd.server.services import services_of

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -191,9 +192,17 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(encode(value) + b"\n", status, headers={"content-type": "application/json"})
 
 
+class _AnyText(PathConvertor):
+    """The rest of a path, line breaks too, which Starlette's own leaves out."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any", _AnyText())
+
 routes = [
     Route("/v1/chat/completions", chat_completions, methods=["POST"]),
     Route("/v1/completions", completions, methods=["POST"]),
     Route("/v1/models", models, methods=["GET"]),
-    Route("/v1/models/{model:path}", model, methods=["GET"]),
+    Route("/v1/models/{model:any}", model, methods=["GET"]),
 ]

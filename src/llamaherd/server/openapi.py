@@ -125,5 +125,5 @@ def _answer(operation: Operation, components: Components) -> dict[str, Any]:
     if operation.lines:
         content[_LINES] = {"schema": {"anyOf": [schema, components.schema_of(LineError)]}}
     if operation.events:
-        content[EVENTS] = {"schema": {"type": "string"}}
+        content[EVENTS] = {}
     return content

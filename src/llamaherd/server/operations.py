@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from llamaherd.api import gojson, openai_replies, openai_requests, replies, requests
+from llamaherd.api import gojson, openai_replies, openai_requests, replies, requests, tokenize
 from llamaherd.store.progress import Progress
 
 TEXT: Final = "text/plain"
@@ -41,12 +41,17 @@ UNREADABLE: Final = {400: "The request makes no sense, or asks for what can't be
 NOT_FOUND: Final = {404: "There is no such model."}
 READS: Final = {**UNREADABLE, **NOT_FOUND}
 
+LOADS: Final = {
+    **READS,
+    500: "The model could not be loaded, or its runner died.",
+    503: "Too many requests wait, or the server is shutting down.",
+}
+
 #: Ollama too answers with 500 to an option of the wrong type and to a template that doesn't parse.
 RUNS: Final = {
-    **READS,
+    **LOADS,
     500: "An option is of the wrong type, the template doesn't parse or fails, the model could not "
     "be loaded, or its runner died.",
-    503: "Too many requests wait, or the server is shutting down.",
 }
 
 #: Ollama too blames itself for what a registry answers, and for what its store can't do.
@@ -62,9 +67,11 @@ _DIGEST: Final = {
 }
 
 
+_BODIES: Final = {**requests.BODIES, **tokenize.BODIES, **openai_requests.BODIES}
+
+
 def _post(path: str, summary: str, reply: Any, **more: Any) -> Operation:
-    body = requests.BODIES.get(path) or openai_requests.BODIES[path]
-    return Operation("post", path, summary, reply, body, **more)
+    return Operation("post", path, summary, reply, _BODIES[path], **more)
 
 
 OPERATIONS: Final = (
@@ -87,16 +94,16 @@ OPERATIONS: Final = (
     _post(
         "/api/tokenize",
         "The tokens of a text.",
-        replies.TokenizeReply,
+        tokenize.TokenizeReply,
         required=("model",),
-        errors=RUNS,
+        errors=LOADS,
     ),
     _post(
         "/api/detokenize",
         "The text of tokens.",
-        replies.DetokenizeReply,
+        tokenize.DetokenizeReply,
         required=("model", "tokens"),
-        errors=RUNS,
+        errors=LOADS,
     ),
     Operation("get", "/api/tags", "The models of the store.", replies.ModelList),
     Operation("get", "/api/ps", "The models in memory.", replies.RunningModelList),
@@ -118,7 +125,7 @@ OPERATIONS: Final = (
         "delete",
         "/api/delete",
         "Take a name away, and the blobs that no other name needs.",
-        body=requests.BODIES["/api/delete"],
+        body=_BODIES["/api/delete"],
         required=("model",),
         errors=READS,
     ),
@@ -147,7 +154,7 @@ OPERATIONS: Final = (
         Progress,
         required=("model",),
         lines=True,
-        errors={**TRANSFERS, **NOT_FOUND},
+        errors=TRANSFERS,
     ),
     Operation(
         "head",
@@ -175,7 +182,7 @@ OPERATIONS: Final = (
         openai_replies.Reply,
         required=("model", "messages"),
         events=True,
-        errors=RUNS,
+        errors=LOADS,
     ),
     _post(
         "/v1/completions",
@@ -183,7 +190,7 @@ OPERATIONS: Final = (
         openai_replies.Reply,
         required=("model", "prompt"),
         events=True,
-        errors=RUNS,
+        errors=LOADS,
     ),
     Operation("get", "/v1/models", "OpenAI: the models of the store.", openai_replies.ModelList),
     Operation(
