@@ -21,12 +21,13 @@ define CHECK_PYTHON
 	exit 1; }
 endef
 
-.PHONY: help setup run test test-parity lint bench doctor engine lock clean check-model
+.PHONY: help setup run test fuzz test-parity lint bench doctor engine lock clean check-model
 
 help:
 	@echo "make run MODEL=FILE.gguf [PROMPT=TEXT]   serve a model and let it write"
 	@echo "make test [ARGS=...]                     all tests; ARGS go to pytest"
 	@echo "make test-parity                         converted models against transformers itself"
+	@echo "make fuzz [FUZZ_EXAMPLES=500]            many random requests of every kind"
 	@echo "make lint                                style, types, architecture"
 	@echo "make bench [MODEL=FILE.gguf]             start-up, and our stack against the bare engine"
 	@echo "make doctor                              what is wrong with this machine or set-up"
@@ -55,6 +56,9 @@ run: check-model $(READY)
 
 test: $(DEV_READY)
 	@$(RUN) -m pytest $(ARGS)
+
+fuzz: $(DEV_READY)
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-500} $(RUN) -m pytest tests/test_openapi.py $(ARGS)
 
 # transformers and torch lie beside the environment, which stays as locked.
 PARITY := build/parity
