@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from llamaherd.duration import InvalidDuration, keep_alive
-from llamaherd.errors import BadRequest
+from llamaherd.errors import BadRequest, FieldError
 
 #: Containers nested deeper than this are refused. Go allows 10,000, but whatever walks over a value
 #: here may then recurse without a thought, and nobody's tools or schemas come near.
@@ -46,8 +46,14 @@ def json_type(value: Any) -> str:
 
 
 def _mismatch(value: Any, path: str, go_type: str) -> BadRequest:
-    place = f"Go struct field {path}" if "." in path else "Go value"
-    return BadRequest(f"json: cannot unmarshal {json_type(value)} into {place} of type {go_type}")
+    return _unreadable(json_type(value), path, go_type)
+
+
+def _unreadable(what: str, path: str, go_type: str) -> BadRequest:
+    _, _, field = path.partition(".")
+    place = f"Go struct field {path}" if field else "Go value"
+    message = f"json: cannot unmarshal {what} into {place} of type {go_type}"
+    return FieldError(message, field, "invalid_type") if field else BadRequest(message)
 
 
 def string(value: Any, path: str) -> str:
@@ -66,9 +72,7 @@ def integer(value: Any, path: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _mismatch(value, path, "int")
     if isinstance(value, float) or not -(2**63) <= value < 2**63:
-        raise BadRequest(
-            f"json: cannot unmarshal number {value} into Go struct field {path} of type int"
-        )
+        raise _unreadable(f"number {value}", path, "int")
     return value
 
 
@@ -76,9 +80,7 @@ def number(value: Any, path: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _mismatch(value, path, "float64")
     if not abs(value) <= sys.float_info.max:
-        raise BadRequest(
-            f"json: cannot unmarshal number {value} into Go struct field {path} of type float64"
-        )
+        raise _unreadable(f"number {value}", path, "float64")
     return float(value)
 
 
