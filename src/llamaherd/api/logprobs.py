@@ -63,8 +63,8 @@ class TextLogprobs(Struct):
 class TextOffsets:
     """Follows the tokens of one text completion to tell where in the text they begin."""
 
-    def __init__(self, start: int = 0) -> None:
-        self._offset = start
+    def __init__(self) -> None:
+        self._offset = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def logprobs(self, tokens: Sequence[WrittenToken], *, with_top: bool) -> TextLogprobs:

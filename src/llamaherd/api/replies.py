@@ -139,7 +139,8 @@ class GenerateDialect:
                 if event.context:
                     reply.context = event.context
                 _finish(reply, event)
-        reply.logprobs = ollama_logprobs(event.logprobs) or UNSET
+        if event.logprobs:
+            reply.logprobs = ollama_logprobs(event.logprobs)
         return reply
 
     def rendered(self, info: DebugInfo) -> GenerateReply:
@@ -171,7 +172,8 @@ class ChatDialect:
                 reply.message.tool_calls = calls
             case Done():
                 _finish(reply, event)
-        reply.logprobs = ollama_logprobs(event.logprobs) or UNSET
+        if event.logprobs:
+            reply.logprobs = ollama_logprobs(event.logprobs)
         return reply
 
     def rendered(self, info: DebugInfo) -> ChatReply:
