@@ -21,7 +21,7 @@ ErrorKind = Literal["invalid_request_error", "api_error"]
 
 
 def error_object(
-    message: str, kind: ErrorKind, *, param: str | None = None, code: str | None = None
+    message: str, kind: ErrorKind, code: str | None = None, *, param: str | None = None
 ) -> Mapping[str, Any]:
     """As Ollama: an "invalid_request_error" could not be read, all others are an "api_error"."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -156,7 +156,7 @@ async def model(request: Request) -> Response:
     try:
         return _json(await asyncio.to_thread(_retrieve, services_of(request), wanted))
     except ModelNotFound as error:
-        body = error_object(error.message, "api_error", param="model", code="model_not_found")
+        body = error_object(error.message, "api_error", "model_not_found", param="model")
         return _json(body, error.status)
     except LlamaherdError as error:
         return failed(error)
@@ -177,7 +177,7 @@ def _model(shown: str, name: Name, modified_at: int) -> Model:
 def unreadable(error: LlamaherdError) -> Response:
     """The answer to a request that makes no sense."""
     param, code = (error.field, error.code) if isinstance(error, FieldError) else (None, None)
-    body = encode(error_object(error.message, "invalid_request_error", param=param, code=code))
+    body = encode(error_object(error.message, "invalid_request_error", code, param=param))
     return Response(body, error.status, media_type=JSON)
 
 
