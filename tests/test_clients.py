@@ -71,6 +71,8 @@ class TestPythonPackage:
             tokens = "".join(token.token for token in piece.logprobs or [])
             assert tokens == piece.message.content
         assert not end.logprobs
+        unasked = client.generate("tiny", "Once", options=OPTIONS, top_logprobs=2)
+        assert unasked.logprobs is None
 
     def test_a_stream_may_be_left(self, client: ollama.Client) -> None:
         for piece in client.generate("tiny", "Once", options={"num_predict": -1}, stream=True):

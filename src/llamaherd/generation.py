@@ -223,7 +223,8 @@ def _chat_building(model: CatalogModel, request: ChatRequest, limit: int | None)
 async def _build(building: Building, runner: Runner) -> tuple[Prompt, list[int]]:
     """The prompt and its tokens; the builder's questions are answered by the runner.
 
-    Templates come from strangers and may take their time, so they are rendered in a thread.
+    Templates come from strangers and may take their time, so they are rendered in a thread. A text
+    of more than ``LONGEST_TEXT`` counts as a token for each byte.
     """
     tokens: dict[str, list[int]] = {}
     count: int | None = None
