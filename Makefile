@@ -21,13 +21,14 @@ define CHECK_PYTHON
 	exit 1; }
 endef
 
-.PHONY: help setup run test fuzz test-parity lint bench doctor engine lock clean check-model
+.PHONY: help setup run test fuzz test-parity test-node lint bench doctor engine lock clean check-model
 
 help:
 	@echo "make run MODEL=FILE.gguf [PROMPT=TEXT]   serve a model and let it write"
 	@echo "make test [ARGS=...]                     all tests; ARGS go to pytest"
 	@echo "make test-parity                         converted models against transformers itself"
 	@echo "make fuzz [FUZZ_EXAMPLES=500]            many random requests of every kind"
+	@echo "make test-node                           the npm packages ollama and openai; needs Node.js"
 	@echo "make lint                                style, types, architecture"
 	@echo "make bench [MODEL=FILE.gguf]             start-up, and our stack against the bare engine"
 	@echo "make doctor                              what is wrong with this machine or set-up"
@@ -72,6 +73,24 @@ $(PARITY)/.done: pyproject.toml | $(DEV_READY)
 	@$(RUN) -c '$(PARITY_PACKAGES)' | xargs $(RUN) -m pip install -q --upgrade --target $(PARITY)
 	@touch $@
 
+# The npm packages lie beside their tests, pinned by package-lock.json.
+NODE_TESTS := tests/node
+NODE_PACKAGES := $(NODE_TESTS)/node_modules/.package-lock.json
+
+define CHECK_NODE
+@command -v node >/dev/null && command -v npm >/dev/null || { \
+	echo "node or npm not found: these tests need Node.js 20 or later" >&2; exit 1; }
+endef
+
+test-node: $(DEV_READY) $(NODE_PACKAGES)
+	$(CHECK_NODE)
+	@$(RUN) -m tests.node $(ARGS)
+
+$(NODE_PACKAGES): $(NODE_TESTS)/package-lock.json
+	$(CHECK_NODE)
+	@cd $(NODE_TESTS) && npm ci --no-audit --no-fund
+	@touch $@
+
 lint: $(DEV_READY)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
@@ -111,5 +130,5 @@ $(UV):
 	build/uv/bin/pip install -q uv==0.13.8
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist $(NODE_TESTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,6 +19,7 @@ def main() -> None:
         ("benchmarks.startup", []),
         ("benchmarks.decode", [model, *sys.argv[1:]]),
         ("benchmarks.structured", [model]),
+        ("benchmarks.logprobs", [model]),
     ):
         print(f"{module} {' '.join(arguments)}", flush=True)
         subprocess.run([sys.executable, "-m", module, *arguments], check=True)

@@ -61,12 +61,12 @@ class Server:
         )
 
     def stream(
-        self, model: str, prompt: str, options: dict[str, Any], form: Any = None
+        self, model: str, prompt: str, options: dict[str, Any], form: Any = None, **fields: Any
     ) -> StreamedRun:
-        """``form`` is the request's ``format``."""
+        """``form`` is the request's ``format``; ``fields`` are further ones."""
         connection = http.client.HTTPConnection(self.host, timeout=600)
         request = {"model": model, "prompt": prompt, "raw": True, "options": options}
-        body = json.dumps(request | {"format": form})
+        body = json.dumps(request | {"format": form} | fields)
         started = time.perf_counter_ns()
         connection.request("POST", "/api/generate", body)
         answer = connection.getresponse()

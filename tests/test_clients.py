@@ -59,6 +59,21 @@ class TestPythonPackage:
         talk = [ollama.Message.model_validate(HELLO[0]), whole.message, follow_up]
         assert client.chat("tiny", talk, options=OPTIONS).message.content
 
+    def test_log_probabilities(self, client: ollama.Client) -> None:
+        whole = client.generate("tiny", "Once", options=OPTIONS, logprobs=True, top_logprobs=2)
+        told = whole.logprobs or []
+        assert "".join(token.token for token in told) == whole.response
+        assert all(len(token.top_logprobs or []) == 2 for token in told)
+        assert all((token.top_logprobs or [])[0].logprob == token.logprob for token in told)
+        talk = client.chat("tiny", HELLO, options=OPTIONS, logprobs=True, stream=True)
+        *pieces, end = talk
+        for piece in pieces:
+            tokens = "".join(token.token for token in piece.logprobs or [])
+            assert tokens == piece.message.content
+        assert not end.logprobs
+        unasked = client.generate("tiny", "Once", options=OPTIONS, top_logprobs=2)
+        assert unasked.logprobs is None
+
     def test_a_stream_may_be_left(self, client: ollama.Client) -> None:
         for piece in client.generate("tiny", "Once", options={"num_predict": -1}, stream=True):
             assert piece.response

@@ -223,6 +223,16 @@ class TestPrompt:
         reply = generate(server, "a =", model="fim", suffix="+ 1", _debug_render_only=True)
         assert rendered(reply) == "<PRE>a =<SUF>+ 1<MID>"
 
+    def test_a_suffix_has_no_place_in_a_raw_prompt(self, server: RunningServer) -> None:
+        """As in Ollama, it is left out; the model must know what to do with one all the same."""
+        raw = {"suffix": "+ 1", "raw": True, "_debug_render_only": True}
+        assert rendered(generate(server, "a =", model="fim", **raw)) == "a ="
+        answer = server.post("/api/generate", model="tiny", prompt="a =", **raw)
+        assert (answer.status, answer.json()["error"]) == (
+            400,
+            "registry.ollama.ai/library/tiny:latest does not support insert",
+        )
+
     def test_chat_is_the_whole_conversation(self, server: RunningServer) -> None:
         talk = ("user: a", "assistant: b", "user: c")
         reply = chat(server, *talk, model="tagged", _debug_render_only=True)
@@ -258,6 +268,64 @@ class TestPrompt:
             chat(server, *talk, model="tagged", truncate=False, _debug_render_only=True)
         )
         assert "[user: 0 " in all_of_it
+
+
+class TestLongPrompts:
+    """A prompt that was cut says by how many tokens."""
+
+    LONG = "word " * CONTEXT
+
+    def test_the_text_of_a_completion(self, server: RunningServer) -> None:
+        whole = server.post("/api/generate", model="tiny", prompt=self.LONG, truncate=False)
+        assert (whole.status, whole.json()["error"]) == (
+            400,
+            "the input length exceeds the context length",
+        )
+        reply = generate(server, self.LONG, options={"num_predict": 1})
+        assert reply["prompt_eval_count"] == CONTEXT
+        assert reply["prompt_dropped_count"] > CONTEXT
+
+    def test_the_oldest_messages_of_a_chat(self, server: RunningServer) -> None:
+        """What is left and what is gone make up the whole, which another request counts."""
+        talk = (f"user: {self.LONG}", f"assistant: {self.LONG}", "user: why?")
+        whole = rendered(chat(server, *talk, truncate=False, _debug_render_only=True))
+        counted = generate(server, whole, raw=True, options={"num_predict": 0})
+        reply = chat(server, *talk, options={"num_predict": 0})
+        assert reply["prompt_eval_count"] < 20
+        assert total(reply) == total(counted)
+
+    def test_both(self, server: RunningServer) -> None:
+        talk = ("user: " + "old " * 300, f"user: {self.LONG}")
+        alone = chat(server, talk[1], options={"num_predict": 0})
+        both = chat(server, *talk, options={"num_predict": 0})
+        assert both["prompt_eval_count"] == alone["prompt_eval_count"] == CONTEXT
+        assert total(both) > total(alone) + 300
+
+    def test_one_that_fits_says_nothing(self, server: RunningServer) -> None:
+        assert "prompt_dropped_count" not in generate(server)
+        assert "prompt_dropped_count" not in chat(server, "user: why?")
+
+    def test_the_messages_of_the_model_go_first(self, server: RunningServer) -> None:
+        request = {"model": "mario", "_debug_render_only": True}
+        assert "Wahoo" in rendered(generate(server, "why?", **request))
+        assert "Wahoo" not in rendered(generate(server, self.LONG, **request))
+        assert "Wahoo" in rendered(generate(server, self.LONG, truncate=False, **request))
+        assert "Wahoo" in rendered(generate(server, self.LONG, template=TAGGED, **request))
+
+    @pytest.mark.parametrize("shift", [True, False])
+    def test_a_full_context_ends_a_reply_that_must_not_shift(
+        self, shift: bool, server: RunningServer
+    ) -> None:
+        options = {"temperature": 0, "num_predict": CONTEXT + 10}
+        reply = generate(server, PROMPT, shift=shift, options=options)
+        assert reply["done_reason"] == "length"
+        assert (reply["eval_count"] == CONTEXT + 10) is shift
+
+
+def total(reply: dict[str, Any]) -> int:
+    """The tokens of the prompt, those that were dropped included."""
+    count: int = reply["prompt_eval_count"] + reply.get("prompt_dropped_count", 0)
+    return count
 
 
 class TestContext:

@@ -13,10 +13,20 @@ from llamaherd.api.openai_replies import (
     Completions,
     Reply,
     TextCompletions,
+    best,
     error_object,
 )
 from llamaherd.api.replies import encode
-from llamaherd.events import Done, Event, Stats, Text, Thinking, ToolCalls
+from llamaherd.events import (
+    Done,
+    Event,
+    Likelihood,
+    Stats,
+    Text,
+    Thinking,
+    ToolCalls,
+    WrittenToken,
+)
 from llamaherd.messages import ToolCall, ToolCallFunction
 
 END = Done("stop", Stats(prompt_eval_count=5, eval_count=3))
@@ -144,6 +154,92 @@ def test_a_prompt_that_only_loads_the_model_ends_at_once() -> None:
     reply = whole(TextCompletions("m", 1), [Done("load")])
     assert reply["choices"] == [{"text": "", "index": 0, "finish_reason": "stop"}]
     assert reply["usage"]["total_tokens"] == 0
+
+
+def written(*logprobs: float, top: Sequence[float] = ()) -> tuple[WrittenToken, ...]:
+    """Tokens "a", "b", …, the likeliest at the place of each "x", "y", …"""
+    alternatives = tuple(
+        Likelihood(bytes([ord("x") + number]), logprob) for number, logprob in enumerate(top)
+    )
+    return tuple(
+        WrittenToken(bytes([ord("a") + number]), logprob, alternatives)
+        for number, logprob in enumerate(logprobs)
+    )
+
+
+def test_log_probabilities_of_a_chat() -> None:
+    events: list[Event] = [Text("ab", written(-0.5, -1.5, top=[-0.25])), END]
+    (choice,) = whole(ChatCompletions("m", 1), events)["choices"]
+    assert choice["logprobs"] == {
+        "content": [
+            {
+                "token": token,
+                "logprob": logprob,
+                "bytes": [ord(token)],
+                "top_logprobs": [{"token": "x", "logprob": -0.25, "bytes": [120]}],
+            }
+            for token, logprob in (("a", -0.5), ("b", -1.5))
+        ],
+        "refusal": None,
+    }
+    (part,) = wire(ChatCompletions("m", 1).chunk(0, events[0]))["choices"]
+    assert part["logprobs"] == choice["logprobs"]
+
+
+@pytest.mark.parametrize("event", [Thinking("a", written(-1)), ToolCalls([TIME], written(-1))])
+def test_log_probabilities_of_what_is_no_text(event: Event) -> None:
+    (part,) = wire(ChatCompletions("m", 1).chunk(0, event))["choices"]
+    assert [token["token"] for token in part["logprobs"]["content"]] == ["a"]
+
+
+def test_log_probabilities_of_a_completion_go_on_from_chunk_to_chunk() -> None:
+    dialect = TextCompletions("m", 1, logprobs=1)
+    euro = tuple(WrittenToken(piece, -1.0) for piece in (b"\xe2\x82", b"\xac"))
+    events: list[Event] = [
+        Text("ab", written(-0.5, -1.5, top=[-0.25])),
+        Text("€", euro),
+        Text("a", written(-2)),
+    ]
+    parts = [wire(dialect.chunk(0, event))["choices"][0]["logprobs"] for event in events]
+    assert parts[0] == {
+        "tokens": ["a", "b"],
+        "token_logprobs": [-0.5, -1.5],
+        "top_logprobs": [{"x": -0.25, "a": -0.5}, {"x": -0.25, "b": -1.5}],
+        "text_offset": [0, 1],
+    }
+    assert parts[1]["tokens"] == [r"bytes:\xe2\x82", r"bytes:\xac"]
+    assert [part["text_offset"] for part in parts[1:]] == [[2, 2], [3]]
+
+
+def test_log_probabilities_that_only_served_to_compare_are_not_told() -> None:
+    (choice,) = whole(TextCompletions("m", 1), [Text("ab", written(-1, -1)), END])["choices"]
+    assert "logprobs" not in choice
+
+
+def test_the_best_are_the_likeliest_on_average() -> None:
+    short: list[Event] = [Text("ab", written(-1.0, -1.0)), END]
+    long: list[Event] = [Text("abcd", written(-0.5, -0.5, -0.5, -0.5)), END]
+    unlikely: list[Event] = [Text("a", written(-9.0)), END]
+    silent: list[Event] = [END]
+    assert best([short, silent, long, unlikely], 3) == [long, short, unlikely]
+    dialect = TextCompletions("m", 1, best_of=2)
+    reply = whole(dialect, short, long, unlikely, short)
+    assert [(choice["index"], choice["text"]) for choice in reply["choices"]] == [
+        (0, "abcd"),
+        (1, "ab"),
+    ]
+    assert reply["usage"]["completion_tokens"] == 4 * 3
+
+
+def test_usage_tells_what_was_cached_and_what_was_dropped() -> None:
+    cut = Done("stop", Stats(prompt_eval_count=5, eval_count=3), cached_count=4, dropped_count=7)
+    usage = whole(TextCompletions("m", 2), [cut], [cut], [END], [END])["usage"]
+    assert usage == {
+        "prompt_tokens": 10,
+        "completion_tokens": 12,
+        "total_tokens": 22,
+        "prompt_tokens_details": {"cached_tokens": 4, "dropped_tokens": 7},
+    }
 
 
 def test_an_error() -> None:

@@ -18,7 +18,7 @@ from llamaherd.api.openai_requests import (
     read_chat_completion,
     read_completion,
 )
-from llamaherd.errors import LlamaherdError
+from llamaherd.errors import FieldError, LlamaherdError
 from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -115,10 +115,6 @@ class TestOptions:
             ({"logit_bias": {"a": 1}}, 'logit_bias: "a" is not the number of a token'),
             ({"logit_bias": {"-1": 1}}, 'logit_bias: "-1" is not the number of a token'),
             ({"logit_bias": {"1": 101}}, "logit_bias: must be between -100 and 100, not 101"),
-            (
-                {"logprobs": True},
-                "logprobs: log probabilities are not supported by this version",
-            ),
             (
                 {"response_format": {"type": "yaml"}},
                 'response_format.type: expected text, json_object or json_schema, not "yaml"',
@@ -344,12 +340,12 @@ class TestChoices:
         ],
     )
     def test_prompts(self, prompt: Any, texts: list[str], tokens: list[Any]) -> None:
-        choices = completion(prompt=prompt).choices()
+        choices = completion(prompt=prompt).candidates()
         assert [choice.generate.prompt for choice in choices] == texts
         assert [choice.tokens for choice in choices] == tokens
 
     def test_replies_to_one_prompt_stand_together(self) -> None:
-        choices = completion(prompt=["a", "b"], n=2).choices()
+        choices = completion(prompt=["a", "b"], n=2).candidates()
         assert [choice.generate.prompt for choice in choices] == ["a", "a", "b", "b"]
 
     @pytest.mark.parametrize("prompt", [5, [], [[]], ["a", 1], [1.5], [-1], [True], [2**31], {}])
@@ -359,16 +355,114 @@ class TestChoices:
         )
 
     def test_there_are_not_too_many(self) -> None:
-        assert len(completion(prompt=["a"] * 64, n=2).choices()) == MAX_CHOICES
+        assert len(completion(prompt=["a"] * 64, n=2).candidates()) == MAX_CHOICES
         assert refusal(completion, prompt=["a"] * 65, n=2) == (
-            "prompt: with n there may be at most 128 replies in all"
+            "prompt: there may be at most 128 replies to all prompts"
         )
 
-    def test_the_best_of_more_is_refused(self) -> None:
-        assert completion(n=2, best_of=2).delivery.n == 2
-        assert refusal(completion, n=1, best_of=2) == (
-            "best_of: more replies than n are not supported, they can't be compared"
-        )
+
+class TestBestOf:
+    def test_more_are_written_than_are_told_of(self) -> None:
+        request = completion(prompt=["a", "b"], n=2, best_of=3)
+        assert (request.delivery.n, request.best_of) == (2, 3)
+        texts = [candidate.generate.prompt for candidate in request.candidates()]
+        assert texts == ["a", "a", "a", "b", "b", "b"]
+
+    def test_they_are_compared_by_their_log_probabilities(self) -> None:
+        assert completion(best_of=2).generate.logprobs
+        assert completion(best_of=2).logprobs is None
+        assert not completion(n=2, best_of=2).generate.logprobs
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"best_of": 0}, "best_of: must be at least n, which is 1, not 0"),
+            ({"best_of": 2, "n": 3}, "best_of: must be at least n, which is 3, not 2"),
+            ({"best_of": 21}, "best_of: must be between 1 and 20, not 21"),
+            ({"best_of": 2, "stream": True}, "best_of: can't be more than n in a stream"),
+            (
+                {"best_of": 20, "prompt": ["a"] * 7},
+                "prompt: there may be at most 128 replies to all prompts",
+            ),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(self, fields: dict[str, Any], message: str) -> None:
+        assert refusal(completion, **fields) == message
+
+    def test_as_many_as_are_told_of_may_stream(self) -> None:
+        assert completion(n=2, best_of=2, stream=True).best_of == 2
+
+
+class TestLogprobs:
+    def test_of_a_chat(self) -> None:
+        request = chat(logprobs=True, top_logprobs=3).chat
+        assert (request.logprobs, request.top_logprobs) == (True, 3)
+        assert chat(logprobs=False, top_logprobs=0) == chat()
+
+    @pytest.mark.parametrize(("given", "top"), [(0, 0), (5, 5)])
+    def test_of_a_completion(self, given: int, top: int) -> None:
+        request = completion(logprobs=given)
+        assert request.logprobs == given
+        assert (request.generate.logprobs, request.generate.top_logprobs) == (True, top)
+        assert completion(logprobs=False) == completion()
+
+    @pytest.mark.parametrize(
+        ("read", "fields", "message"),
+        [
+            (chat, {"top_logprobs": 2}, "top_logprobs: is allowed only if logprobs is true"),
+            (
+                chat,
+                {"logprobs": True, "top_logprobs": 21},
+                "top_logprobs: must be between 0 and 20, not 21",
+            ),
+            (completion, {"logprobs": -1}, "logprobs: must be between 0 and 20, not -1"),
+            (
+                completion,
+                {"logprobs": True},
+                "logprobs: expected how many alternatives to tell, not true",
+            ),
+            (
+                completion,
+                {"logprobs": 1, "echo": True},
+                "logprobs: there are none for a prompt that is echoed",
+            ),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(
+        self, read: Callable[..., Any], fields: dict[str, Any], message: str
+    ) -> None:
+        assert refusal(read, **fields) == message
+
+
+class TestErrors:
+    """The field and the kind of the mistake, as OpenAI tells them."""
+
+    @pytest.mark.parametrize(
+        ("fields", "field", "code"),
+        [
+            ({"n": 0}, "n", "integer_below_min_value"),
+            ({"n": 129}, "n", "integer_above_max_value"),
+            ({"temperature": "hot"}, "temperature", "invalid_type"),
+            ({"temperature": -1}, "temperature", "invalid_value"),
+            (
+                {"stream_options": {"include_usage": 1}},
+                "stream_options.include_usage",
+                "invalid_type",
+            ),
+            ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_value"),
+            ({"messages": []}, "messages", "empty_array"),
+            ({"response_format": {"type": "yaml"}}, "response_format.type", "invalid_value"),
+            ({"functions": [WEATHER]}, "functions", "unsupported_parameter"),
+            ({"modalities": ["text", "audio"]}, "modalities", "unsupported_parameter"),
+        ],
+    )
+    def test_of_a_field(self, fields: dict[str, Any], field: str, code: str) -> None:
+        with pytest.raises(FieldError) as caught:
+            chat(**fields)
+        assert (caught.value.field, caught.value.code) == (field, code)
+
+    def test_what_asks_for_nothing_unsupported_is_no_error(self) -> None:
+        assert chat(functions=[], function_call="none", modalities=["text"]) == chat()
 
 
 #: Names that mean something within some field.
@@ -386,7 +480,17 @@ JSON = st.recursive(
 FIELDS = (
     *("model", "messages", "prompt", "suffix", "echo", "best_of", "stream", "stream_options", "n"),
     *("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop", "logit_bias"),
-    *("logprobs", "response_format", "tools", "tool_choice", "reasoning_effort", "reasoning"),
+    *(
+        "logprobs",
+        "top_logprobs",
+        "functions",
+        "modalities",
+        "response_format",
+        "tools",
+        "tool_choice",
+        "reasoning_effort",
+        "reasoning",
+    ),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types import CompletionChoice
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 from pydantic import BaseModel
 
@@ -344,6 +345,142 @@ class TestCompletions:
         assert longer.usage.prompt_tokens > shorter.usage.prompt_tokens
 
 
+class TestLogprobs:
+    def test_of_a_chat_are_those_of_its_text(self, client: openai.OpenAI) -> None:
+        reply = client.chat.completions.create(
+            model="tiny", messages=HELLO, max_tokens=8, logprobs=True, top_logprobs=3, seed=1
+        )
+        (choice,) = reply.choices
+        assert choice.logprobs is not None
+        tokens = choice.logprobs.content or []
+        assert b"".join(bytes(token.bytes or []) for token in tokens).decode() == (
+            choice.message.content
+        )
+        for token in tokens:
+            assert token.logprob <= token.top_logprobs[0].logprob <= 0
+            assert len(token.top_logprobs) == 3
+
+    def test_in_a_stream_they_come_with_their_text(self, client: openai.OpenAI) -> None:
+        chunks = client.chat.completions.create(
+            model="tiny",
+            messages=HELLO,
+            max_tokens=8,
+            temperature=0,
+            logprobs=True,
+            stream=True,
+        )
+        for chunk in chunks:
+            (choice,) = chunk.choices
+            tokens = (choice.logprobs and choice.logprobs.content) or []
+            assert "".join(token.token for token in tokens) == choice.delta.content
+
+    def test_the_client_puts_the_stream_together(self, client: openai.OpenAI) -> None:
+        with client.chat.completions.stream(
+            model="thinker", messages=HELLO, logprobs=True
+        ) as stream:
+            reply = stream.get_final_completion()
+        (choice,) = reply.choices
+        assert choice.logprobs is not None
+        tokens = choice.logprobs.content or []
+        assert "".join(token.token for token in tokens) == choice.message.content
+
+    def test_thinking_and_calls_have_theirs_too(self, client: openai.OpenAI) -> None:
+        reply = client.chat.completions.create(
+            model="caller", messages=HELLO, tools=TOOLS, logprobs=True
+        )
+        (choice,) = reply.choices
+        assert choice.logprobs is not None
+        written = "".join(token.token for token in choice.logprobs.content or [])
+        assert written == f"Let me see.\n{CALLS}"
+
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_of_a_completion(self, stream: bool, server: RunningServer) -> None:
+        body = {"model": "tiny", "prompt": "Once", "max_tokens": 8, "temperature": 0}
+        answer = server.post("/v1/completions", stream=stream, logprobs=2, **body)
+        parts = [
+            json.loads(line.removeprefix("data: "))["choices"][0]
+            for line in answer.text.splitlines()
+            if line and line != "data: [DONE]"
+        ]
+        text = "".join(part["text"] for part in parts)
+        told = [part["logprobs"] for part in parts if "logprobs" in part]
+        tokens = [token for one in told for token in one["tokens"]]
+        assert "".join(tokens) == text
+        offsets = [offset for one in told for offset in one["text_offset"]]
+        assert offsets == [sum(map(len, tokens[:index])) for index in range(len(tokens))]
+        for one in told:
+            for token, logprob, top in zip(
+                one["tokens"], one["token_logprobs"], one["top_logprobs"], strict=True
+            ):
+                assert top[token] == logprob == max(top.values())
+                assert len(top) == 2
+
+    def test_of_a_completion_without_alternatives(self, client: openai.OpenAI) -> None:
+        reply = client.completions.create(model="tiny", prompt="Once", max_tokens=4, logprobs=0)
+        logprobs = reply.choices[0].logprobs
+        assert logprobs is not None
+        assert len(logprobs.tokens or []) == 4
+        assert logprobs.top_logprobs is None
+
+
+class TestBestOf:
+    def test_the_likeliest_are_told_of(self, client: openai.OpenAI) -> None:
+        """The same seeds written one by one show what there was to choose from."""
+        fields: dict[str, Any] = {"model": "tiny", "prompt": "Once upon", "max_tokens": 8}
+        alone = [
+            client.completions.create(**fields, seed=seed, logprobs=0).choices[0]
+            for seed in range(5, 9)
+        ]
+        ranked = sorted(alone, key=mean_logprob, reverse=True)
+        reply = client.completions.create(**fields, seed=5, n=2, best_of=4)
+        assert [choice.text for choice in reply.choices] == [one.text for one in ranked[:2]]
+        assert [choice.index for choice in reply.choices] == [0, 1]
+        assert all(choice.logprobs is None for choice in reply.choices)
+        assert reply.usage is not None
+        assert reply.usage.completion_tokens == 4 * 8
+
+    def test_for_each_prompt(self, client: openai.OpenAI) -> None:
+        prompts = ["Once upon", "There was"]
+        fields: dict[str, Any] = {"model": "tiny", "max_tokens": 8, "seed": 5, "best_of": 2}
+        together = client.completions.create(prompt=prompts, **fields)
+        alone = [client.completions.create(prompt=prompt, **fields) for prompt in prompts]
+        assert [choice.text for choice in together.choices] == [
+            reply.choices[0].text for reply in alone
+        ]
+
+
+def mean_logprob(choice: CompletionChoice) -> float:
+    assert choice.logprobs is not None
+    logprobs = choice.logprobs.token_logprobs or []
+    return sum(logprobs) / len(logprobs)
+
+
+class TestUsage:
+    def test_what_was_known_of_the_prompt(self, client: openai.OpenAI) -> None:
+        fields: dict[str, Any] = {
+            "model": "tiny",
+            "prompt": "A prompt asked twice",
+            "max_tokens": 1,
+        }
+        client.completions.create(**fields)
+        usage = client.completions.create(**fields).usage
+        assert usage is not None
+        assert usage.prompt_tokens_details is not None
+        assert usage.prompt_tokens_details.cached_tokens == usage.prompt_tokens - 1
+
+    def test_what_was_dropped_of_it(self, client: openai.OpenAI) -> None:
+        long = "word " * (2 * CONTEXT)
+        usage = client.chat.completions.create(
+            model="tiny",
+            messages=[{"role": "user", "content": long}, *HELLO],
+            max_tokens=1,
+        ).usage
+        assert usage is not None
+        assert usage.prompt_tokens < 100
+        details = usage.model_dump()["prompt_tokens_details"]
+        assert details["dropped_tokens"] > CONTEXT
+
+
 class TestModels:
     def test_list(self, client: openai.OpenAI) -> None:
         found = {model.id: model for model in client.models.list()}
@@ -363,10 +500,13 @@ class TestModels:
     def test_what_is_not_there(self, name: str, server: RunningServer) -> None:
         path = "/v1/models/" + name.replace(" ", "%20")
         answer = server.request("GET", path)
-        assert (answer.status, answer.json()["error"]["message"]) == (
-            404,
-            f"model '{name}' not found",
-        )
+        assert answer.status == 404
+        assert answer.json()["error"] == {
+            "message": f"model '{name}' not found",
+            "type": "api_error",
+            "param": "model",
+            "code": "model_not_found",
+        }
 
     def test_a_slash_too_many_is_taken_off(self, server: RunningServer) -> None:
         answer = server.request("GET", "/v1/models/")
@@ -424,9 +564,14 @@ class TestErrors:
         assert caught.value.type == "api_error"
 
     def test_what_can_not_be_read(self, client: openai.OpenAI) -> None:
-        with pytest.raises(openai.BadRequestError, match="log probabilities") as caught:
-            client.chat.completions.create(model="tiny", messages=HELLO, logprobs=True)
-        assert caught.value.type == "invalid_request_error"
+        with pytest.raises(openai.BadRequestError, match="between 1 and 128") as caught:
+            client.chat.completions.create(model="tiny", messages=HELLO, n=0)
+        error = caught.value
+        assert (error.type, error.param, error.code) == (
+            "invalid_request_error",
+            "n",
+            "integer_below_min_value",
+        )
 
     def test_tokens_that_the_model_does_not_have(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.BadRequestError, match="token 512 is not in the vocabulary"):

@@ -172,6 +172,43 @@ def test_a_suffix_is_filled_in_between() -> None:
 
 
 @pytest.mark.parametrize(
+    ("template", "filled"),
+    [
+        pytest.param(
+            "<PRE> {{ .Prompt }} <SUF>{{ .Suffix }} <MID>",
+            "<PRE> def f( <SUF>return x <MID>",
+            id="codellama",
+        ),
+        pytest.param(
+            "{{- if .Suffix }}<|fim_prefix|>{{ .Prompt }}<|fim_suffix|>{{ .Suffix }}<|fim_middle|>"
+            "{{- else if .Messages }}{{ range .Messages }}<|im_start|>{{ .Role }}\n"
+            "{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n{{ end }}",
+            "<|fim_prefix|>def f(<|fim_suffix|>return x<|fim_middle|>",
+            id="qwen2.5-coder",
+        ),
+        pytest.param(
+            "{{- if .Suffix }}<fim_prefix>{{ .Prompt }}<fim_suffix>{{ .Suffix }}<fim_middle>\n"
+            "{{- else }}{{ .Prompt }}{{ end }}",
+            "<fim_prefix>def f(<fim_suffix>return x<fim_middle>",
+            id="starcoder2",
+        ),
+        pytest.param(
+            "{{- if .Suffix }}<｜fim▁begin｜>{{ .Prompt }}<｜fim▁hole｜>{{ .Suffix }}<｜fim▁end｜>"
+            "{{- else }}{{ if .System }}{{ .System }}\n\n{{ end }}User: {{ .Prompt }}\n\n"
+            "Assistant: {{ end }}{{ .Response }}",
+            "<｜fim▁begin｜>def f(<｜fim▁hole｜>return x<｜fim▁end｜>",
+            id="deepseek-coder-v2",
+        ),
+    ],
+)
+def test_the_families_ways_of_filling_in(template: str, filled: str) -> None:
+    parsed = GoTemplate(template)
+    assert "insert" in parsed.capabilities
+    prompt = run(generate_prompt(parsed, "def f(", suffix="return x", limit=10), CHARS)
+    assert prompt.text == filled
+
+
+@pytest.mark.parametrize(
     ("think", "expected"),
     [
         (None, "false false ''"),

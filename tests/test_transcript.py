@@ -129,6 +129,10 @@ VOLATILE = {
     "llama.block_count",
 }
 
+#: What our answers have beyond the recorded ones: how much of a prompt was cut, and what later
+#: versions of Ollama tell of its part that was in the cache.
+ADDED = {"prompt_dropped_count", "prompt_tokens_details"}
+
 #: The last event of a stream of OpenAI's.
 DONE = "data: [DONE]"
 
@@ -211,8 +215,7 @@ def shape(body: str, last: str = "") -> Any:
         assert chunks[-1] == DONE
     try:
         return [
-            json.loads(line, object_pairs_hook=lambda pairs: [masked(*pair) for pair in pairs])
-            for line in collapse(body.splitlines())
+            json.loads(line, object_pairs_hook=compared) for line in collapse(body.splitlines())
         ]
     except ValueError:
         return body
@@ -221,6 +224,10 @@ def shape(body: str, last: str = "") -> Any:
 def collapse(lines: list[str]) -> list[str]:
     """A stream as its first, second and last line: how many there are depends on the model."""
     return [*lines[:2], lines[-1]] if len(lines) > 3 and '"created' in lines[0] else lines
+
+
+def compared(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return [masked(key, value) for key, value in pairs if key not in ADDED]
 
 
 def masked(key: str, value: Any) -> tuple[str, Any]:

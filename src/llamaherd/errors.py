@@ -4,6 +4,7 @@ The HTTP status and the message live with the exception, never in the routes::
 
     LlamaherdError                  500
     ├── BadRequest                  400  the request itself is wrong
+    │   ├── FieldError              400  one field of it, which is named
     │   ├── InvalidName             400  a model name that can't be one
     │   ├── InvalidDigest           400  not sha256:<64 hex digits>
     │   ├── Unsupported             400  the model lacks a capability
@@ -49,6 +50,18 @@ class LlamaherdError(Exception):
 
 class BadRequest(LlamaherdError):
     status = 400
+
+
+class FieldError(BadRequest):
+    """``field`` is wrong, a path as ``messages[0].content``, in the way that ``code`` tells.
+
+    The codes are those of OpenAI's API.
+    """
+
+    def __init__(self, message: str, field: str, code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.field = field
+        self.code = code
 
 
 class InvalidName(BadRequest):

@@ -16,6 +16,7 @@ from llamaherd.errors import BadRequest, PromptError, Unsupported
 from llamaherd.events import Done, Event, Stats, Text
 from llamaherd.formats import grammar_of
 from llamaherd.messages import Tool
+from llamaherd.prompt.attribution import Attribution
 from llamaherd.prompt.builder import Building, Prompt, chat_prompt, generate_prompt
 from llamaherd.prompt.replies import ReplyParser, is_plain, reply_parser
 from llamaherd.prompt.template import GoTemplate, PromptTemplate, Think
@@ -60,22 +61,24 @@ class Generation:
                 yield Done("load")
                 return
             template = await _template(model, request)
-            building = _generate_building(model, request, template)
+            limit = _limit(request, grant)
+            building = _generate_building(model, request, template, limit)
             prompt, tokens = await _build(building, grant.runner)
             parser = None
             if template or request.think:
                 parser = await _parser(template or model.template, prompt, (), request.think)
             start = await grant.runner.opening()
             conversation = [*request.context, *tokens[len(start) :]]
+            reading = _Reading(prompt, len(tokens), parser, logprobs=request.logprobs)
             writing = _write(grant, [*start, *conversation], options, request)
             async with aclosing(self._observed(writing, model, started)) as messages:
                 async for message in messages:
-                    for event in _read(message, parser):
+                    for event in reading.events(message):
                         yield event
                     if isinstance(message, Chunk):
                         continue
                     context = [] if request.raw else [*conversation, *message.tokens]
-                    yield _done(message, grant, started, context)
+                    yield reading.done(message, grant, started, context)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """The events of ``/api/chat``; without messages it only loads or unloads the model."""
@@ -94,13 +97,14 @@ class Generation:
             building = _chat_building(model, request, _limit(request, grant))
             prompt, tokens = await _build(building, grant.runner)
             parser = await _parser(model.template, prompt, request.tools, request.think)
+            reading = _Reading(prompt, len(tokens), parser, logprobs=request.logprobs)
             writing = _write(grant, tokens, options, request)
             async with aclosing(self._observed(writing, model, started)) as messages:
                 async for message in messages:
-                    for event in _read(message, parser):
+                    for event in reading.events(message):
                         yield event
                     if isinstance(message, Finished):
-                        yield _done(message, grant, started, [])
+                        yield reading.done(message, grant, started, [])
 
     async def detokenize(self, name: str, tokens: list[int]) -> str:
         """The text that tokens of this model stand for; it is loaded for that."""
@@ -114,7 +118,8 @@ class Generation:
         _check_generate(model, request)
         options = model.options(request.options)
         async with self._acquire(model, options, request.keep_alive) as grant:
-            building = _generate_building(model, request, await _template(model, request))
+            template = await _template(model, request)
+            building = _generate_building(model, request, template, _limit(request, grant))
             prompt, _ = await _build(building, grant.runner)
             return DebugInfo(prompt.text, len(prompt.images))
 
@@ -154,7 +159,7 @@ class Generation:
         return self._scheduler.acquire(model.load_spec(options), keep_alive)
 
 
-def _limit(request: ChatRequest, grant: Grant) -> int | None:
+def _limit(request: GenerateRequest | ChatRequest, grant: Grant) -> int | None:
     """The tokens that a prompt may have before its oldest messages are dropped."""
     return grant.runner.info.n_ctx if request.truncate else None
 
@@ -204,12 +209,16 @@ async def _template(model: CatalogModel, request: GenerateRequest) -> PromptTemp
 
 
 def _generate_building(
-    model: CatalogModel, request: GenerateRequest, template: PromptTemplate | None
+    model: CatalogModel,
+    request: GenerateRequest,
+    template: PromptTemplate | None,
+    limit: int | None,
 ) -> Building:
     return generate_prompt(
         template,
         request.prompt,
-        limit=None,
+        # As in Ollama, messages are dropped only from the model's own template.
+        limit=None if request.template else limit,
         system=request.system or model.stored.system or "",
         suffix=request.suffix,
         defaults=() if request.context else model.stored.messages,
@@ -233,7 +242,8 @@ def _chat_building(model: CatalogModel, request: ChatRequest, limit: int | None)
 async def _build(building: Building, runner: Runner) -> tuple[Prompt, list[int]]:
     """The prompt and its tokens; the builder's questions are answered by the runner.
 
-    Templates come from strangers and may take their time, so they are rendered in a thread.
+    Templates come from strangers and may take their time, so they are rendered in a thread. A text
+    of more than ``LONGEST_TEXT`` counts as a token for each byte.
     """
     tokens: dict[str, list[int]] = {}
     count: int | None = None
@@ -277,6 +287,7 @@ def _write(
         truncate=request.truncate,
         shift=request.shift,
         grammar=grammar_of(request.format),
+        top_logprobs=request.top_logprobs if request.logprobs else None,
     )
 
 
@@ -290,13 +301,6 @@ async def _parser(
     if is_plain(template, tools=tools, think=think):
         return None
     return await asyncio.to_thread(reply_parser, template, prompt.text, tools=tools, think=think)
-
-
-def _read(message: Chunk | Finished, parser: ReplyParser | None) -> Sequence[Event]:
-    """What a message of the runner tells of the reply."""
-    if isinstance(message, Chunk):
-        return parser.feed(message.text) if parser else (Text(message.text),)
-    return parser.finish() if parser else ()
 
 
 def _generated(model: str, finished: Finished, duration: int) -> Generated:
@@ -313,13 +317,43 @@ def _generated(model: str, finished: Finished, duration: int) -> Generated:
     )
 
 
-def _done(finished: Finished, grant: Grant, started: int, context: list[int]) -> Done:
-    stats = Stats(
-        total_duration=time.perf_counter_ns() - started,
-        load_duration=grant.load_duration,
-        prompt_eval_count=finished.prompt_count,
-        prompt_eval_duration=finished.prompt_duration,
-        eval_count=finished.eval_count,
-        eval_duration=finished.eval_duration,
-    )
-    return Done(finished.reason, stats, context)
+class _Reading:
+    """What the runner's messages about the reply to ``prompt``, of ``count`` tokens, tell."""
+
+    def __init__(
+        self, prompt: Prompt, count: int, parser: ReplyParser | None, *, logprobs: bool
+    ) -> None:
+        self._parser = parser
+        self._dropped = max(prompt.whole_count - count, 0)
+        self._attribution = Attribution() if logprobs and parser else None
+
+    def events(self, message: Chunk | Finished) -> Sequence[Event]:
+        if self._parser is None:
+            if isinstance(message, Finished):
+                return ()
+            return (Text(message.text, tuple(message.logprobs)),)
+        if isinstance(message, Finished):
+            events = self._parser.finish()
+        else:
+            events = self._parser.feed(message.text)
+            if self._attribution:
+                self._attribution.add(message.text, message.logprobs)
+        return self._attribution.give(events) if self._attribution else events
+
+    def done(self, finished: Finished, grant: Grant, started: int, context: list[int]) -> Done:
+        stats = Stats(
+            total_duration=time.perf_counter_ns() - started,
+            load_duration=grant.load_duration,
+            prompt_eval_count=finished.prompt_count,
+            prompt_eval_duration=finished.prompt_duration,
+            eval_count=finished.eval_count,
+            eval_duration=finished.eval_duration,
+        )
+        return Done(
+            finished.reason,
+            stats,
+            context,
+            cached_count=finished.cached_count,
+            dropped_count=self._dropped + finished.dropped_count,
+            logprobs=self._attribution.rest() if self._attribution else (),
+        )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from llamaherd.engine.engine import Engine
+from llamaherd.events import WrittenToken
 from llamaherd.llama.backend import Backend
 from llamaherd.runner.protocol import Chunk, Failed, Finished, Generate, RunnerMessage, Sampling
 
@@ -20,6 +21,7 @@ class Reply:
     """All that was sent for one request."""
 
     chunks: list[str] = field(default_factory=list)
+    logprobs: list[WrittenToken] = field(default_factory=list)
     finished: Finished | None = None
     failed: Failed | None = None
 
@@ -47,8 +49,9 @@ class Desk:
             assert reply.finished is None, "more after the end"
             assert reply.failed is None, "more after the failure"
             if isinstance(message, Chunk):
-                assert message.text
+                assert message.text or message.logprobs
                 reply.chunks.append(message.text)
+                reply.logprobs += message.logprobs
             elif isinstance(message, Finished):
                 reply.finished = message
             else:

@@ -19,7 +19,7 @@ import msgspec
 
 from llamaherd.api.go_syntax import MAX_DEPTH, syntax_error
 from llamaherd.duration import InvalidDuration, keep_alive
-from llamaherd.errors import BadRequest
+from llamaherd.errors import BadRequest, FieldError
 
 #: Turns a JSON value into what a field holds; the text is the field's path for errors.
 Reader = Callable[[Any, str], Any]
@@ -45,8 +45,14 @@ def json_type(value: Any) -> str:
 
 
 def _mismatch(value: Any, path: str, go_type: str) -> BadRequest:
-    place = f"Go struct field {path}" if "." in path else "Go value"
-    return BadRequest(f"json: cannot unmarshal {json_type(value)} into {place} of type {go_type}")
+    return _unreadable(json_type(value), path, go_type)
+
+
+def _unreadable(what: str, path: str, go_type: str) -> BadRequest:
+    _, _, field = path.partition(".")
+    place = f"Go struct field {path}" if field else "Go value"
+    message = f"json: cannot unmarshal {what} into {place} of type {go_type}"
+    return FieldError(message, field, "invalid_type") if field else BadRequest(message)
 
 
 def string(value: Any, path: str) -> str:
@@ -65,9 +71,7 @@ def integer(value: Any, path: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _mismatch(value, path, "int")
     if isinstance(value, float) or not -(2**63) <= value < 2**63:
-        raise BadRequest(
-            f"json: cannot unmarshal number {value} into Go struct field {path} of type int"
-        )
+        raise _unreadable(f"number {value}", path, "int")
     return value
 
 
@@ -75,9 +79,7 @@ def number(value: Any, path: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _mismatch(value, path, "float64")
     if not abs(value) <= sys.float_info.max:
-        raise BadRequest(
-            f"json: cannot unmarshal number {value} into Go struct field {path} of type float64"
-        )
+        raise _unreadable(f"number {value}", path, "float64")
     return float(value)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from llamaherd.api import gojson
-from llamaherd.errors import BadRequest
+from llamaherd.errors import BadRequest, FieldError
 from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
 
 _DATA_URL: Final = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
@@ -108,7 +108,7 @@ def _content(value: Any, role: str, place: str) -> tuple[str, list[bytes]]:
         return "", []
     if not isinstance(value, list):
         kind = gojson.json_type(value)
-        raise BadRequest(f"{place}: expected a string or an array of parts, not {kind}")
+        raise _refusal(place, f"expected a string or an array of parts, not {kind}")
     texts: list[str] = []
     images: list[bytes] = []
     for index, part in enumerate(value):
@@ -118,8 +118,12 @@ def _content(value: Any, role: str, place: str) -> tuple[str, list[bytes]]:
             case {"type": "image_url", "image_url": {"url": str(url)} | str(url)}:
                 images.append(_image(url, f"{place}[{index}].image_url"))
             case _:
-                raise BadRequest(f"{place}[{index}]: {_unknown_part(part)}")
+                raise _refusal(f"{place}[{index}]", _unknown_part(part))
     return _BETWEEN_PARTS.join(texts), images
+
+
+def _refusal(place: str, problem: str) -> FieldError:
+    return FieldError(f"{place}: {problem}", place)
 
 
 def _unknown_part(part: Any) -> str:
@@ -136,11 +140,11 @@ def _image(url: str, place: str) -> bytes:
     """The bytes of a data URL. Other URLs would make the server fetch what strangers name."""
     head = _DATA_URL.match(url)
     if head is None:
-        raise BadRequest(f"{place}: expected a data URL with base64, data:image/png;base64,…")
+        raise _refusal(place, "expected a data URL with base64, data:image/png;base64,…")
     try:
         return base64.b64decode("".join(url[head.end() :].split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadRequest(f"{place}: illegal base64 data") from error
+        raise _refusal(place, "illegal base64 data") from error
 
 
 def _tool_calls(given: Sequence[dict[str, Any]], place: str) -> list[ToolCall]:
@@ -159,12 +163,12 @@ def _arguments(value: Any, place: str) -> dict[str, Any]:
         try:
             value = msgspec.json.decode(value) if value.strip() else {}
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise BadRequest(f"{place}: invalid tool call arguments: {error}") from error
+            raise _refusal(place, f"invalid tool call arguments: {error}") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
         kind = gojson.json_type(value)
-        raise BadRequest(f"{place}: invalid tool call arguments: {kind} instead of object")
+        raise _refusal(place, f"invalid tool call arguments: {kind} instead of object")
     return value
 
 
@@ -174,9 +178,9 @@ def tools(value: Any, path: str) -> list[Tool]:
     for index, tool in enumerate(_TOOLS(value, path)):
         kind = tool.get("type", "function")
         if kind != "function":
-            raise BadRequest(f'tools[{index}].type: only "function" is supported, not "{kind}"')
+            raise _refusal(f"tools[{index}].type", f'only "function" is supported, not "{kind}"')
         if not isinstance(tool.get("function", {}).get("name"), str):
-            raise BadRequest(f"tools[{index}].function.name: expected a string")
+            raise _refusal(f"tools[{index}].function.name", "expected a string")
         found.append(Tool(kind, tool["function"]))
     return found
 

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Final, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from llamaherd.events import Done, Event, Text, Thinking, ToolCalls
+from llamaherd.api.logprobs import ChatLogprobs, TextLogprobs, TextOffsets, chat_logprobs
+from llamaherd.events import Done, Event, Logprobs, Text, Thinking, ToolCalls, logprobs_of
 from llamaherd.messages import ToolCall
 
 FINGERPRINT: Final = "fp_ollama"
@@ -19,17 +20,31 @@ FINGERPRINT: Final = "fp_ollama"
 ErrorKind = Literal["invalid_request_error", "api_error"]
 
 
-def error_object(message: str, kind: ErrorKind) -> Mapping[str, Any]:
+def error_object(
+    message: str, kind: ErrorKind, code: str | None = None, *, param: str | None = None
+) -> Mapping[str, Any]:
     """As Ollama: an "invalid_request_error" could not be read, all others are an "api_error"."""
-    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+class PromptTokensDetails(Struct, omit_defaults=True):
+    """``cached_tokens`` were known from earlier requests.
+
+    ``dropped_tokens``, ours alone, are those that prompts lost to fit the context; they are not
+    among the ``prompt_tokens``.
+    """
+
+    cached_tokens: int
+    dropped_tokens: int = 0
 
 
 class Usage(Struct):
-    """In tokens."""
+    """In tokens; the details are left out where there is nothing to tell."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | UnsetType = UNSET
 
 
 class FunctionCall(Struct):
@@ -61,18 +76,21 @@ class ChatChoice(Struct):
     index: int
     message: ReplyMessage
     finish_reason: str | None
+    logprobs: ChatLogprobs | UnsetType = UNSET
 
 
 class ChatChunkChoice(Struct):
     index: int
     delta: ReplyMessage
     finish_reason: str | None
+    logprobs: ChatLogprobs | UnsetType = UNSET
 
 
 class TextChoice(Struct):
     text: str
     index: int
     finish_reason: str | None
+    logprobs: TextLogprobs | UnsetType = UNSET
 
 
 Choice = ChatChoice | ChatChunkChoice | TextChoice
@@ -113,6 +131,8 @@ class Tally:
         self._n = n
         self._prompt = 0
         self._completion = 0
+        self._cached = 0
+        self._dropped = 0
 
     def add(self, index: int, done: Done) -> None:
         if done.stats is None:
@@ -120,10 +140,15 @@ class Tally:
         self._completion += done.stats.eval_count
         if index % self._n == 0:
             self._prompt += done.stats.prompt_eval_count
+            self._cached += done.cached_count
+            self._dropped += done.dropped_count
 
     @property
     def usage(self) -> Usage:
-        return Usage(self._prompt, self._completion, self._prompt + self._completion)
+        usage = Usage(self._prompt, self._completion, self._prompt + self._completion)
+        if self._cached or self._dropped:
+            usage.prompt_tokens_details = PromptTokensDetails(self._cached, self._dropped)
+        return usage
 
 
 class Completions(ABC):
@@ -141,11 +166,15 @@ class Completions(ABC):
 
     def chunk(self, index: int, event: Event) -> Reply:
         """What comes to choice ``index``."""
+        if isinstance(event, Done):
+            self._tally.add(index, event)
         return self._reply(self._chunk_kind, [self._part(index, event)])
 
     def whole(self, choices: Sequence[Sequence[Event]]) -> Reply:
         """All events of every choice as the one reply of a request that doesn't stream."""
-        found = [self._choice(index, events) for index, events in enumerate(choices)]
+        for index, events in enumerate(choices):
+            self._tally.add(index, _end(events))
+        found = [self._choice(index, events) for index, events in enumerate(self._best(choices))]
         return self._reply(self._kind, found, self._tally.usage)
 
     def usage(self) -> Reply:
@@ -161,8 +190,11 @@ class Completions(ABC):
 
     def _finish(self, index: int, done: Done) -> str:
         """The reason for the end. An empty prompt, which only loads the model, ends at once."""
-        self._tally.add(index, done)
         return "length" if done.reason == "length" else "stop"
+
+    def _best(self, choices: Sequence[Sequence[Event]]) -> Sequence[Sequence[Event]]:
+        """Those that are told of."""
+        return choices
 
     @abstractmethod
     def _part(self, index: int, event: Event) -> Choice: ...
@@ -194,7 +226,7 @@ class ChatCompletions(Completions):
                 delta.tool_calls = self._wire_calls(index, calls)
             case Done():
                 finish_reason = self._finish(index, event)
-        return ChatChunkChoice(index, delta, finish_reason)
+        return ChatChunkChoice(index, delta, finish_reason, _chat_logprobs(event.logprobs))
 
     def _choice(self, index: int, events: Sequence[Event]) -> Choice:
         calls = [call for e in events if isinstance(e, ToolCalls) for call in e.calls]
@@ -203,7 +235,8 @@ class ChatCompletions(Completions):
             reasoning="".join(e.text for e in events if isinstance(e, Thinking)) or UNSET,
             tool_calls=self._wire_calls(index, calls) or UNSET,
         )
-        return ChatChoice(index, message, self._finish(index, _end(events)))
+        finish_reason = self._finish(index, _end(events))
+        return ChatChoice(index, message, finish_reason, _chat_logprobs(logprobs_of(events)))
 
     def _wire_calls(self, index: int, calls: Sequence[ToolCall]) -> list[WireToolCall]:
         first = self._calls.get(index, 0)
@@ -216,17 +249,62 @@ class ChatCompletions(Completions):
 
 
 class TextCompletions(Completions):
-    """The dialect of ``/v1/completions``."""
+    """The dialect of ``/v1/completions``.
+
+    Of each ``best_of`` choices the best ``n`` are told of. ``logprobs`` is how many alternatives
+    are told with each token, None tells of no tokens.
+    """
 
     _prefix = "cmpl"
     _kind = _chunk_kind = "text_completion"
 
+    def __init__(
+        self, model: str, n: int, *, best_of: int | None = None, logprobs: int | None = None
+    ) -> None:
+        super().__init__(model, best_of or n)
+        self._n = n
+        self._best_of = best_of or n
+        self._logprobs = logprobs
+        self._offsets: dict[int, TextOffsets] = {}
+
     def _part(self, index: int, event: Event) -> Choice:
         finish_reason = self._finish(index, event) if isinstance(event, Done) else None
-        return TextChoice(_text([event]), index, finish_reason)
+        return TextChoice(_text([event]), index, finish_reason, self._tokens(index, [event]))
 
     def _choice(self, index: int, events: Sequence[Event]) -> Choice:
-        return TextChoice(_text(events), index, self._finish(index, _end(events)))
+        finish_reason = self._finish(index, _end(events))
+        return TextChoice(_text(events), index, finish_reason, self._tokens(index, events))
+
+    def _tokens(self, index: int, events: Sequence[Event]) -> TextLogprobs | UnsetType:
+        tokens = logprobs_of(events)
+        if self._logprobs is None or not tokens:
+            return UNSET
+        offsets = self._offsets.setdefault(index, TextOffsets())
+        return offsets.logprobs(tokens, with_top=self._logprobs > 0)
+
+    def _best(self, choices: Sequence[Sequence[Event]]) -> Sequence[Sequence[Event]]:
+        if self._best_of == self._n:
+            return choices
+        groups = (
+            choices[start : start + self._best_of]
+            for start in range(0, len(choices), self._best_of)
+        )
+        return [one for group in groups for one in best(group, self._n)]
+
+
+def best(replies: Sequence[Sequence[Event]], n: int) -> list[Sequence[Event]]:
+    """The ``n`` replies whose tokens were the likeliest on average, the best first."""
+    return sorted(replies, key=_mean_logprob, reverse=True)[:n]
+
+
+def _mean_logprob(events: Sequence[Event]) -> float:
+    """Of a reply without any tokens nothing can be said in its favour."""
+    logprobs = [token.logprob for token in logprobs_of(events)]
+    return sum(logprobs) / len(logprobs) if logprobs else float("-inf")
+
+
+def _chat_logprobs(tokens: Logprobs) -> ChatLogprobs | UnsetType:
+    return chat_logprobs(tokens) if tokens else UNSET
 
 
 def _text(events: Sequence[Event]) -> str:

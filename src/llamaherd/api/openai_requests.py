@@ -12,12 +12,15 @@ import msgspec
 from msgspec import Struct
 
 from llamaherd.api import gojson, openai_messages
-from llamaherd.api.requests import ChatRequest, GenerateRequest, Think
-from llamaherd.errors import BadRequest
-from llamaherd.options import check_options
+from llamaherd.api.requests import MAX_TOP_LOGPROBS, ChatRequest, GenerateRequest, Think
+from llamaherd.errors import FieldError, OptionError
+from llamaherd.options import check_option
 
 #: The most replies that one request may ask for, prompts times ``n``; OpenAI's limit for ``n``.
 MAX_CHOICES: Final = 128
+
+#: OpenAI's limit for ``best_of``.
+MAX_BEST_OF: Final = 20
 
 #: OpenAI's limits for a logit's bias, either way.
 MAX_BIAS: Final = 100.0
@@ -66,19 +69,22 @@ class CompletionChoice(Struct, frozen=True):
 class CompletionRequest(Struct, frozen=True):
     """``POST /v1/completions``: ``n`` replies to each of ``prompts``, texts or tokens.
 
-    With ``echo``, each reply begins with its prompt.
+    They are the best of ``best_of`` that are written. With ``echo``, each reply begins with its
+    prompt. ``logprobs`` is how many alternatives are told with each token, None tells nothing.
     """
 
     generate: GenerateRequest
     prompts: list[str | list[int]]
     delivery: Delivery
+    best_of: int = 1
     echo: bool = False
+    logprobs: int | None = None
 
-    def choices(self) -> list[CompletionChoice]:
+    def candidates(self) -> list[CompletionChoice]:
         """All replies in OpenAI's order: those to the first prompt, those to the second, …"""
         found = []
         for prompt in self.prompts:
-            for index in range(self.delivery.n):
+            for index in range(self.best_of):
                 options = _reseeded(self.generate.options, index)
                 generate = msgspec.structs.replace(self.generate, options=options)
                 if isinstance(prompt, str):
@@ -98,6 +104,36 @@ def _reseeded(options: dict[str, Any], index: int) -> dict[str, Any]:
         return options
     seed = options.get("seed", -1)
     return options | {"seed": -1 if seed == -1 else (seed + index) % 2**32}
+
+
+_ALTERNATIVES: Final = {"type": "integer", "minimum": 0, "maximum": MAX_TOP_LOGPROBS}
+
+
+@gojson.described({"anyOf": [_ALTERNATIVES, {"const": False}]})
+def _text_logprobs(value: Any, path: str) -> int | None:
+    if value is False:
+        return None
+    if value is True:
+        raise _refusal("logprobs", "expected how many alternatives to tell, not true")
+    return _within("logprobs", gojson.integer(value, path), 0, MAX_TOP_LOGPROBS)
+
+
+@gojson.described(_ALTERNATIVES)
+def _top_logprobs(value: Any, path: str) -> int:
+    return _within("top_logprobs", gojson.integer(value, path), 0, MAX_TOP_LOGPROBS)
+
+
+def _within(field: str, value: int, low: int, high: int) -> int:
+    if low <= value <= high:
+        return value
+    bound = "below_min" if value < low else "above_max"
+    raise FieldError(
+        f"{field}: must be between {low} and {high}, not {value}", field, f"integer_{bound}_value"
+    )
+
+
+def _refusal(field: str, problem: str, code: str = "invalid_value") -> FieldError:
+    return FieldError(f"{field}: {problem}", field, code)
 
 
 _STREAM_OPTIONS: Final = gojson.object_of({"include_usage": gojson.boolean}, "openai.StreamOptions")
@@ -121,19 +157,28 @@ _SHARED: Final[dict[str, gojson.Reader]] = {
     "presence_penalty": gojson.number,
     "logit_bias": gojson.map_of(gojson.number, "float64"),
     "n": gojson.integer,
-    "logprobs": gojson.anything,
     "response_format": _RESPONSE_FORMAT,
+}
+#: Fields of chat completions that would change the answer, and the values that ask for nothing.
+_UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
+    "audio": (),
+    "function_call": ("none",),
+    "functions": ([],),
+    "modalities": ([], ["text"]),
+    "web_search_options": (),
 }
 _CHAT: Final = gojson.object_of(
     {
         **_SHARED,
         "messages": openai_messages.messages,
         "max_completion_tokens": gojson.integer,
-        "top_logprobs": gojson.anything,
+        "logprobs": gojson.boolean,
+        "top_logprobs": _top_logprobs,
         "tools": openai_messages.tools,
         "tool_choice": gojson.anything,
         "reasoning_effort": gojson.string,
         "reasoning": gojson.object_of({"effort": gojson.string}, "openai.Reasoning"),
+        **dict.fromkeys(_UNSUPPORTED, gojson.anything),
     },
     "openai.ChatCompletionRequest",
 )
@@ -144,23 +189,32 @@ _COMPLETION: Final = gojson.object_of(
         "suffix": gojson.string,
         "echo": gojson.boolean,
         "best_of": gojson.integer,
+        "logprobs": _text_logprobs,
     },
     "openai.CompletionRequest",
 )
 
 
 def read_chat_completion(body: bytes) -> ChatCompletionRequest:
-    """Raises ``BadRequest`` or ``OptionError``."""
+    """Raises ``BadRequest``."""
     given = _CHAT(gojson.parse_body(body), "")
     conversation = given.get("messages", [])
     if not conversation:
-        raise BadRequest("[] is too short - 'messages'")
+        raise FieldError("[] is too short - 'messages'", "messages", "empty_array")
+    for field, harmless in _UNSUPPORTED.items():
+        if field in given and given[field] not in harmless:
+            raise _refusal(field, "is not supported", "unsupported_parameter")
+    top_logprobs = given.get("top_logprobs", 0)
+    if top_logprobs and not given.get("logprobs"):
+        raise _refusal("top_logprobs", "is allowed only if logprobs is true")
     return ChatCompletionRequest(
         ChatRequest(
             model=given.get("model", ""),
             messages=conversation,
             tools=openai_messages.chosen_tools(given.get("tools", []), given.get("tool_choice")),
             think=_think(given),
+            logprobs=given.get("logprobs", False),
+            top_logprobs=top_logprobs,
             **_common(given),
         ),
         _delivery(given),
@@ -168,28 +222,48 @@ def read_chat_completion(body: bytes) -> ChatCompletionRequest:
 
 
 def read_completion(body: bytes) -> CompletionRequest:
-    """Raises ``BadRequest`` or ``OptionError``."""
+    """Raises ``BadRequest``."""
     given = _COMPLETION(gojson.parse_body(body), "")
     delivery = _delivery(given)
-    if given.get("best_of", 1) > delivery.n:
-        raise BadRequest("best_of: more replies than n are not supported, they can't be compared")
+    best_of = _best_of(given, delivery)
     prompts = _prompts(given.get("prompt", ""))
-    if len(prompts) * delivery.n > MAX_CHOICES:
-        raise BadRequest(f"prompt: with n there may be at most {MAX_CHOICES} replies in all")
+    if len(prompts) * best_of > MAX_CHOICES:
+        raise _refusal("prompt", f"there may be at most {MAX_CHOICES} replies to all prompts")
+    logprobs = given.get("logprobs")
+    if logprobs is not None and given.get("echo"):
+        raise _refusal("logprobs", "there are none for a prompt that is echoed")
     return CompletionRequest(
         GenerateRequest(
-            model=given.get("model", ""), suffix=given.get("suffix", ""), **_common(given)
+            model=given.get("model", ""),
+            suffix=given.get("suffix", ""),
+            logprobs=logprobs is not None or best_of > delivery.n,
+            top_logprobs=logprobs or 0,
+            **_common(given),
         ),
         prompts,
         delivery,
+        best_of,
         echo=given.get("echo", False),
+        logprobs=logprobs,
     )
+
+
+def _best_of(given: dict[str, Any], delivery: Delivery) -> int:
+    """How many replies to write to each prompt."""
+    if "best_of" not in given:
+        return delivery.n
+    best_of = given["best_of"]
+    if best_of == delivery.n:
+        return delivery.n
+    if best_of < delivery.n:
+        raise _refusal("best_of", f"must be at least n, which is {delivery.n}, not {best_of}")
+    if delivery.stream:
+        raise _refusal("best_of", "can't be more than n in a stream")
+    return _within("best_of", best_of, 1, MAX_BEST_OF)
 
 
 def _common(given: dict[str, Any]) -> dict[str, Any]:
     """The fields that chat and generate requests share."""
-    if given.get("logprobs", False) is not False or given.get("top_logprobs", 0) != 0:
-        raise BadRequest("logprobs: log probabilities are not supported by this version")
     return {
         "stream": given.get("stream", False),
         "format": _format(given.get("response_format", {})),
@@ -199,9 +273,7 @@ def _common(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _delivery(given: dict[str, Any]) -> Delivery:
-    n = given.get("n", 1)
-    if not 1 <= n <= MAX_CHOICES:
-        raise BadRequest(f"n: must be between 1 and {MAX_CHOICES}, not {n}")
+    n = _within("n", given.get("n", 1), 1, MAX_CHOICES)
     usage = given.get("stream_options", {}).get("include_usage", False)
     return Delivery(n, given.get("stream", False), usage)
 
@@ -211,19 +283,23 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0}
     for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed"):
         if name in given:
-            options[name] = given[name]
+            options[name] = _option(name, given[name])
     for name in ("max_tokens", "max_completion_tokens"):
         if name in given:
-            limit = given[name]
-            if not -2 <= limit <= _INT32_MAX:
-                raise BadRequest(f"{name}: must be between -2 and {_INT32_MAX}, not {limit}")
-            options["num_predict"] = limit
+            options["num_predict"] = _within(name, given[name], -2, _INT32_MAX)
     match given.get("stop"):
         case str(stop):
-            options["stop"] = [stop]
+            options["stop"] = (stop,)
         case list(stops):
-            options["stop"] = [stop for stop in stops if isinstance(stop, str)]
-    return check_options(options)
+            options["stop"] = tuple(stop for stop in stops if isinstance(stop, str))
+    return options
+
+
+def _option(name: str, value: Any) -> Any:
+    try:
+        return check_option(name, value)
+    except OptionError as error:
+        raise FieldError(error.message, name) from error
 
 
 def _format(given: dict[str, Any]) -> Any:
@@ -232,14 +308,14 @@ def _format(given: dict[str, Any]) -> Any:
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
             return schema
         case {"type": "json_schema"}:
-            raise BadRequest("response_format.json_schema.schema: expected a JSON Schema object")
+            raise _refusal("response_format.json_schema.schema", "expected a JSON Schema object")
         case {"type": "json_object"}:
             return "json"
         case {"type": "text"} | {"type": ""}:
             return None
         case {"type": kind}:
             expected = "expected text, json_object or json_schema"
-            raise BadRequest(f'response_format.type: {expected}, not "{kind}"')
+            raise _refusal("response_format.type", f'{expected}, not "{kind}"')
     return None
 
 
@@ -247,10 +323,10 @@ def _logit_bias(given: dict[str, float]) -> dict[int, float]:
     bias = {}
     for token, value in given.items():
         if not (token.isascii() and token.isdecimal() and len(token) < 10):
-            raise BadRequest(f'logit_bias: "{token}" is not the number of a token')
+            raise _refusal("logit_bias", f'"{token}" is not the number of a token')
         if not abs(value) <= MAX_BIAS:
-            raise BadRequest(
-                f"logit_bias: must be between {-MAX_BIAS:g} and {MAX_BIAS:g}, not {value:g}"
+            raise _refusal(
+                "logit_bias", f"must be between {-MAX_BIAS:g} and {MAX_BIAS:g}, not {value:g}"
             )
         bias[int(token)] = value
     return bias
@@ -260,7 +336,9 @@ def _think(given: dict[str, Any]) -> Think:
     effort = given.get("reasoning", {}).get("effort") or given.get("reasoning_effort", "")
     if effort not in ("", *_EFFORTS):
         known = ", ".join(f'"{name}"' for name in _EFFORTS)
-        raise BadRequest(f"invalid reasoning value: '{effort}' (must be one of {known})")
+        raise FieldError(
+            f"invalid reasoning value: '{effort}' (must be one of {known})", "reasoning_effort"
+        )
     return _EFFORTS.get(effort)
 
 
@@ -273,7 +351,7 @@ def _prompts(value: Any) -> list[str | list[int]]:
         and all(isinstance(prompt, str) or _are_tokens(prompt) for prompt in prompts)
     ):
         return prompts
-    raise BadRequest("prompt: expected a string, tokens, or an array of strings or of tokens")
+    raise _refusal("prompt", "expected a string, tokens, or an array of strings or of tokens")
 
 
 def _are_tokens(value: Any) -> bool:

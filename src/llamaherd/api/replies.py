@@ -9,7 +9,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
-from llamaherd.events import Done, Event, Stats, Text, Thinking, ToolCalls
+from llamaherd.api.logprobs import Logprob, ollama_logprobs
+from llamaherd.events import Done, Event, Stats, Text, Thinking, ToolCalls, logprobs_of
 from llamaherd.messages import ToolCall
 
 _encoder: Final = msgspec.json.Encoder()
@@ -63,7 +64,11 @@ class DebugInfo(Struct, omit_defaults=True):
 
 
 class GenerateReply(Struct):
-    """One line of ``/api/generate``; the last one has ``done`` and the figures."""
+    """One line of ``/api/generate``; the last one has ``done`` and the figures.
+
+    ``prompt_dropped_count``, ours alone, is how many tokens the prompt lost to fit the context; it
+    is there only if it lost some.
+    """
 
     model: str
     created_at: str
@@ -75,10 +80,12 @@ class GenerateReply(Struct):
     total_duration: int | UnsetType = UNSET
     load_duration: int | UnsetType = UNSET
     prompt_eval_count: int | UnsetType = UNSET
+    prompt_dropped_count: int | UnsetType = UNSET
     prompt_eval_duration: int | UnsetType = UNSET
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
     debug_info: DebugInfo | UnsetType = field(default=UNSET, name="_debug_info")
+    logprobs: list[Logprob] | UnsetType = UNSET
 
 
 class ChatReply(Struct):
@@ -89,9 +96,11 @@ class ChatReply(Struct):
     message: ReplyMessage
     done_reason: str | UnsetType = UNSET
     done: bool = False
+    logprobs: list[Logprob] | UnsetType = UNSET
     total_duration: int | UnsetType = UNSET
     load_duration: int | UnsetType = UNSET
     prompt_eval_count: int | UnsetType = UNSET
+    prompt_dropped_count: int | UnsetType = UNSET
     prompt_eval_duration: int | UnsetType = UNSET
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
@@ -108,6 +117,7 @@ def _finish(reply: Reply, done: Done) -> None:
         return
     for name in Stats.__struct_fields__:
         setattr(reply, name, getattr(done.stats, name))
+    reply.prompt_dropped_count = done.dropped_count or UNSET
 
 
 class GenerateDialect:
@@ -129,6 +139,8 @@ class GenerateDialect:
                 if event.context:
                     reply.context = event.context
                 _finish(reply, event)
+        if event.logprobs:
+            reply.logprobs = ollama_logprobs(event.logprobs)
         return reply
 
     def rendered(self, info: DebugInfo) -> GenerateReply:
@@ -139,6 +151,7 @@ class GenerateDialect:
         reply = self.reply(events[-1])
         reply.response = "".join(e.text for e in events if isinstance(e, Text))
         reply.thinking = "".join(e.text for e in events if isinstance(e, Thinking)) or UNSET
+        reply.logprobs = ollama_logprobs(logprobs_of(events)) or UNSET
         return reply
 
 
@@ -159,6 +172,8 @@ class ChatDialect:
                 reply.message.tool_calls = calls
             case Done():
                 _finish(reply, event)
+        if event.logprobs:
+            reply.logprobs = ollama_logprobs(event.logprobs)
         return reply
 
     def rendered(self, info: DebugInfo) -> ChatReply:
@@ -169,6 +184,7 @@ class ChatDialect:
         reply.message.content = "".join(e.text for e in events if isinstance(e, Text))
         reply.message.thinking = "".join(e.text for e in events if isinstance(e, Thinking))
         reply.message.tool_calls = [c for e in events if isinstance(e, ToolCalls) for c in e.calls]
+        reply.logprobs = ollama_logprobs(logprobs_of(events)) or UNSET
         return reply
 
 

@@ -13,11 +13,15 @@ from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction, ToolCh
 
 Think = bool | str | None
 
+#: The most alternatives that are told with a token, Ollama's limit and OpenAI's.
+MAX_TOP_LOGPROBS: Final = 20
+
 
 class GenerateRequest(Struct):
     """``POST /api/generate``; ``keep_alive`` in nanoseconds, None for the server's default.
 
     ``logit_bias`` is added to the logits of single tokens; only other dialects have it.
+    ``top_logprobs`` are told with each token of the reply if there are ``logprobs`` at all.
     """
 
     model: str = ""
@@ -36,6 +40,8 @@ class GenerateRequest(Struct):
     think: Think = None
     truncate: bool = True
     shift: bool = True
+    logprobs: bool = False
+    top_logprobs: int = 0
     debug_render_only: bool = False
 
 
@@ -57,6 +63,8 @@ class ChatRequest(Struct):
     think: Think = None
     truncate: bool = True
     shift: bool = True
+    logprobs: bool = False
+    top_logprobs: int = 0
     debug_render_only: bool = False
 
 
@@ -126,6 +134,15 @@ _format: Final = gojson.described(
 )(gojson.anything)
 read_options: Final = gojson.described({"$ref": "#/components/schemas/Options"})(gojson.mapping)
 
+
+@gojson.described({"type": "integer", "minimum": 0, "maximum": MAX_TOP_LOGPROBS})
+def _top_logprobs(value: Any, path: str) -> int:
+    count = gojson.integer(value, path)
+    if not 0 <= count <= MAX_TOP_LOGPROBS:
+        raise BadRequest(f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
+    return count
+
+
 _TOOL_CALL: Final = gojson.object_of(
     {
         "id": gojson.string,
@@ -161,6 +178,8 @@ _SHARED: Final[dict[str, gojson.Reader]] = {
     "think": _think,
     "truncate": gojson.boolean,
     "shift": gojson.boolean,
+    "logprobs": gojson.boolean,
+    "top_logprobs": _top_logprobs,
     "_debug_render_only": gojson.boolean,
 }
 _GENERATE: Final = gojson.object_of(

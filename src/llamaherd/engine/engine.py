@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from llamaherd.engine.batch import PromptPacer
 from llamaherd.engine.grammar import Constraint, Grammars, wait_for_any
+from llamaherd.engine.likelihood import Trace
 from llamaherd.engine.prefix_cache import PrefixCache
 from llamaherd.engine.sampling import TokenSampler
 from llamaherd.engine.sequence import FinishReason, Sequence, fit_prompt, reply_limit
@@ -119,17 +120,20 @@ class Engine:
         constraint = None if grammar is None else self._grammars.constraint(grammar)
         sampler = TokenSampler(request.sampling, backend, fitted.tokens)
         slot = self._prefixes.acquire(fitted.tokens)
+        text = ReplyText(request.stop)
+        n_top = request.top_logprobs
         return Sequence(
             request=request,
             slot=slot,
             sampler=sampler,
-            text=ReplyText(request.stop),
+            text=text,
             keep=fitted.keep,
             limit=reply_limit(request.num_predict, backend.n_ctx),
             prompt_count=len(fitted.tokens),
             cached_count=slot.evaluated,
             dropped_count=fitted.dropped,
             constraint=constraint,
+            trace=None if n_top is None else Trace(text, n_top, backend.piece),
         )
 
     # --- build the batch --------------------------------------------------------------------
@@ -235,7 +239,7 @@ class Engine:
         try:
             logits = self._backend.logits(row)
             if constraint is None:
-                self._append(sequence, [sequence.sampler.sample(logits)])
+                self._append(sequence, [sequence.choose(logits)])
             elif not self._follow(sequence, constraint, logits):
                 self._held.append((sequence, constraint, logits.copy()))
         except Exception as error:
@@ -249,11 +253,11 @@ class Engine:
         if not forced and not constraint.complete:
             if not constraint.is_ready():
                 return False
-            token = sequence.sampler.sample(logits, constraint.mask())
+            token = sequence.choose(logits, constraint.mask())
             forced = constraint.accept(token)
             tokens = [token, *forced]
         for token in forced:
-            sequence.sampler.accept(token)
+            sequence.force(token)
         self._append(sequence, tokens, complete=constraint.complete)
         return True
 
@@ -304,18 +308,25 @@ class Engine:
         for sequence, tokens, ending in self._fresh:
             if sequence.finished:
                 continue
-            text = sequence.text.push(b"".join(map(self._backend.piece, tokens)))
-            if text:
-                self._outbox.append(Chunk(sequence.id, text))
+            if sequence.trace is None:
+                text = sequence.text.push(b"".join(map(self._backend.piece, tokens)))
+            else:
+                text = sequence.trace.push(len(tokens))
+            self._emit(sequence, text)
             if sequence.text.stopped:
                 self._finish(sequence, "stop")
             elif ending is not None:
                 self._finish(sequence, ending)
         self._fresh.clear()
 
+    def _emit(self, sequence: Sequence, text: str) -> None:
+        logprobs = [] if sequence.trace is None else sequence.trace.take()
+        if text or logprobs:
+            self._outbox.append(Chunk(sequence.id, text, logprobs))
+
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
-        if text := sequence.text.finish():
-            self._outbox.append(Chunk(sequence.id, text))
+        trace = sequence.trace
+        self._emit(sequence, sequence.text.finish() if trace is None else trace.finish())
         if sequence.text.stopped:
             reason = "stop"
         done = sequence.prompt_done

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from llamaherd.engine.grammar import Constraint
+from llamaherd.engine.likelihood import Trace
 from llamaherd.engine.prefix_cache import Slot
-from llamaherd.engine.sampling import TokenSampler
+from llamaherd.engine.sampling import Mask, TokenSampler
 from llamaherd.engine.stopping import ReplyText
 from llamaherd.errors import PromptError
+from llamaherd.llama.backend import Logits
 from llamaherd.runner.protocol import Generate
 
 FinishReason = Literal["stop", "length"]
@@ -76,6 +78,7 @@ class Sequence:
     cached_count: int
     dropped_count: int
     constraint: Constraint | None = None
+    trace: Trace | None = None
     reply: list[int] = field(default_factory=list)
     written: int = 0
     ending: FinishReason | None = None
@@ -95,3 +98,18 @@ class Sequence:
     @property
     def may_shift(self) -> bool:
         return self.request.shift and self.request.num_predict != _UNTIL_FULL
+
+    def choose(self, logits: Logits, mask: Mask | None = None) -> int:
+        """The next token of the reply. Changes ``logits``. Raises ``BrokenLogits``."""
+        if self.trace is None:
+            return self.sampler.sample(logits, mask)
+        computed = logits.copy()
+        token = self.sampler.sample(logits, mask)
+        self.trace.chose(token, computed)
+        return token
+
+    def force(self, token: int) -> None:
+        """Take note of a token that is written without being chosen."""
+        self.sampler.accept(token)
+        if self.trace is not None:
+            self.trace.forced(token)

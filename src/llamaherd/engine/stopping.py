@@ -29,6 +29,12 @@ class ReplyText:
         self.stopped = False
         self.excess = 0
 
+    @property
+    def pending(self) -> int:
+        """How many characters are held back; one that is still incomplete counts too."""
+        undecoded, _ = self._decoder.getstate()
+        return len(self._held) + bool(undecoded)
+
     def push(self, piece: bytes) -> str:
         """The text that the bytes make final; nothing more once ``stopped``."""
         if self.stopped:

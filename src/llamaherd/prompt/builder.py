@@ -34,13 +34,15 @@ _IMAGE_PLACE: Final = "[img]"
 class Prompt(Struct, frozen=True):
     """What goes to the model.
 
-    ``dropped`` counts the messages left out to fit the context. ``images`` stand in the text as
-    ``[img-0]``, ``[img-1]``, … by their index.
+    ``dropped`` counts the messages left out to fit the context, ``whole_count`` the tokens that the
+    prompt would have with them (0 if none were). ``images`` stand in the text as ``[img-0]``,
+    ``[img-1]``, … by their index.
     """
 
     text: str
     dropped: int = 0
     images: tuple[bytes, ...] = ()
+    whole_count: int = 0
 
 
 Building = Generator[str, int, Prompt]
@@ -169,7 +171,10 @@ class _Window:
 def _fit(window: _Window, limit: int | None) -> Building:
     """The first candidate that fits, found by bisection: dropping a message shortens the prompt."""
     whole = window.candidate(0)
-    if limit is None or (yield from _fits(whole, limit)):
+    if limit is None:
+        return whole.prompt
+    whole_count = yield whole.prompt.text
+    if _fits(whole, whole_count, limit):
         return whole.prompt
     best = window.first(range(window.last, 0, -1)) or whole
     low, high = 1, best.start
@@ -178,16 +183,17 @@ def _fit(window: _Window, limit: int | None) -> Building:
         candidate = window.first(range(middle, high))
         if candidate is None:
             high = middle
-        elif (yield from _fits(candidate, limit)):
+        elif _fits(candidate, (yield candidate.prompt.text), limit):
             best, high = candidate, middle
         else:
             low = candidate.start + 1
-    return best.prompt
+    if not best.prompt.dropped:
+        return best.prompt
+    return msgspec.structs.replace(best.prompt, whole_count=whole_count)
 
 
-def _fits(candidate: _Candidate, limit: int) -> Generator[str, int, bool]:
-    prompt = candidate.prompt
-    return (yield prompt.text) + IMAGE_TOKENS * len(prompt.images) <= limit
+def _fits(candidate: _Candidate, count: int, limit: int) -> bool:
+    return count + IMAGE_TOKENS * len(candidate.prompt.images) <= limit
 
 
 def _tag_images(messages: Sequence[Message]) -> list[Message]:

@@ -268,6 +268,7 @@ class Runner:
         truncate: bool = True,
         shift: bool = True,
         grammar: Grammar | None = None,
+        top_logprobs: int | None = None,
     ) -> Generation:
         """Start writing on from ``prompt``; the arguments are those of ``protocol.Generate``.
 
@@ -285,6 +286,7 @@ class Runner:
                 truncate=truncate,
                 shift=shift,
                 grammar=grammar,
+                top_logprobs=top_logprobs,
             )
         )
         return Generation(self, request, inbox)

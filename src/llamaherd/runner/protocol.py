@@ -17,6 +17,8 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct, field
 
+from llamaherd.events import WrittenToken
+
 VERSION: Final = 1
 
 #: The largest frame that a reader accepts, in bytes.
@@ -104,7 +106,8 @@ class Generate(_Message, tag="generate"):
     ``num_predict`` -1 writes until the model stops, -2 until the context is full. ``num_keep``
     tokens (-1: the whole prompt) stay when the context shifts. ``truncate`` False makes a prompt
     longer than the context an error; ``shift`` False ends with "length" when the context is full.
-    A ``grammar`` that can't be kept is answered by ``Failed``.
+    A ``grammar`` that can't be kept is answered by ``Failed``. ``top_logprobs`` asks for the
+    log-probabilities of the reply's tokens and of so many of the likeliest at the place of each.
     """
 
     id: int
@@ -116,6 +119,7 @@ class Generate(_Message, tag="generate"):
     truncate: bool = True
     shift: bool = True
     grammar: Grammar | None = None
+    top_logprobs: int | None = None
 
 
 class Tokenize(_Message, tag="tokenize"):
@@ -177,10 +181,14 @@ class LoadFailed(_Message, tag="load_failed"):
 
 
 class Chunk(_Message, tag="chunk"):
-    """Text that is final: whole UTF-8, past no possible stop string."""
+    """Text that is final: whole UTF-8, past no possible stop string.
+
+    ``logprobs``, if they were asked for, are the tokens whose text has come whole with this.
+    """
 
     id: int
     text: str
+    logprobs: list[WrittenToken] = field(default_factory=list)
 
 
 class Finished(_Message, tag="finished"):

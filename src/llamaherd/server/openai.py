@@ -29,7 +29,13 @@ from llamaherd.api.openai_requests import (
     read_completion,
 )
 from llamaherd.api.replies import encode
-from llamaherd.errors import BadRequest, InvalidName, LlamaherdError, ModelNotFound
+from llamaherd.errors import (
+    BadRequest,
+    FieldError,
+    InvalidName,
+    LlamaherdError,
+    ModelNotFound,
+)
 from llamaherd.events import Event, Text
 from llamaherd.generation import Generation
 from llamaherd.server.bodies import read_request
@@ -76,8 +82,13 @@ async def completions(request: Request) -> Response:
         return unreadable(error)
     generation = services_of(request).generation
     return _answer(
-        TextCompletions(wanted.generate.model, wanted.delivery.n),
-        [_written(generation, choice, echo=wanted.echo) for choice in wanted.choices()],
+        TextCompletions(
+            wanted.generate.model,
+            wanted.delivery.n,
+            best_of=wanted.best_of,
+            logprobs=wanted.logprobs,
+        ),
+        [_written(generation, choice, echo=wanted.echo) for choice in wanted.candidates()],
         wanted.delivery,
         failed,
     )
@@ -146,6 +157,9 @@ async def model(request: Request) -> Response:
         raise HTTPException(404)
     try:
         return _json(await asyncio.to_thread(_retrieve, services_of(request), wanted))
+    except ModelNotFound as error:
+        body = error_object(error.message, "api_error", "model_not_found", param="model")
+        return _json(body, error.status)
     except LlamaherdError as error:
         return failed(error)
 
@@ -164,7 +178,8 @@ def _model(shown: str, name: Name, modified_at: int) -> Model:
 
 def unreadable(error: LlamaherdError) -> Response:
     """The answer to a request that makes no sense."""
-    body = encode(error_object(error.message, "invalid_request_error"))
+    param, code = (error.field, error.code) if isinstance(error, FieldError) else (None, None)
+    body = encode(error_object(error.message, "invalid_request_error", code, param=param))
     return Response(body, error.status, media_type=JSON)
 
 
