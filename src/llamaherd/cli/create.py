@@ -12,7 +12,7 @@ from llamaherd.cli.parsing import CommandError
 from llamaherd.cli.session import Session
 from llamaherd.cli.streams import read_all
 from llamaherd.client import Client
-from llamaherd.create.modelfile import Modelfile
+from llamaherd.create.modelfile import Command, Modelfile
 from llamaherd.create.request import create_request, local_files
 
 DEFAULT_FILE: Final = "Modelfile"
@@ -43,9 +43,9 @@ class LocalFiles:
         self._folder = folder
         self.found: dict[str, Path] = {}
 
-    def gather(self, argument: str) -> dict[str, str] | None:
+    def gather(self, command: Command) -> dict[str, str] | None:
         """The digests, by name, of what FROM or ADAPTER name; None if they name no file."""
-        files = local_files(argument, self._folder)
+        files = local_files(command, self._folder)
         if files is None:
             return None
         digests = {name: _digest(path) for name, path in files.items()}

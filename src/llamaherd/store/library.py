@@ -115,6 +115,11 @@ class Library:
             if deleted is not None:
                 self._remove_unused(layer.digest for layer in deleted.manifest.blobs)
 
+    def discard(self, digests: Iterable[str]) -> None:
+        """Removes those of the blobs that no manifest mentions."""
+        with self._lock.held():
+            self._remove_unused(digests)
+
     def prune(self) -> int:
         """Removes old blobs that no manifest mentions, and downloads given up; how many files."""
         removed = 0
