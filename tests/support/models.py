@@ -201,19 +201,37 @@ def write_recurrent_model(path: Path, *, n_ctx: int = 512) -> Path:
 
 
 def write_adapter(
-    path: Path, model_layers: int = 2, *, n_embd: int = 64, gain: float = 1.0
+    path: Path,
+    model_layers: int = 2,
+    *,
+    n_embd: int = 64,
+    gain: float = 1.0,
+    seed: int = 1,
+    architecture: str = "llama",
+    kind: str = "lora",
+    tensors: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Path:
-    """A LoRA adapter of rank 4 for the attention outputs of a llama model."""
+    """A LoRA adapter of rank 4 for the attention outputs of a llama model.
+
+    ``tensors`` are further ones by shape, rows first; without dimensions, one that goes.
+    """
     rank = 4
-    weights = _Weights(np.random.default_rng(1), [], n_embd)
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", float(rank))
+    weights = _Weights(np.random.default_rng(seed), [], n_embd)
+    found: dict[str, npt.NDArray[np.float32]] = {}
     for layer in range(model_layers):
         name = f"blk.{layer}.attn_output.weight"
-        writer.add_tensor(f"{name}.lora_a", weights.matrix(rank, n_embd, gain))
-        writer.add_tensor(f"{name}.lora_b", weights.matrix(n_embd, rank, gain))
+        found[f"{name}.lora_a"] = weights.matrix(rank, n_embd, gain)
+        found[f"{name}.lora_b"] = weights.matrix(n_embd, rank, gain)
+    for name, shape in (tensors or {}).items():
+        found.pop(name, None)
+        if shape:
+            found[name] = np.zeros(shape, np.float32)
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", kind)
+    writer.add_float32("adapter.lora.alpha", float(rank))
+    for name, data in found.items():
+        writer.add_tensor(name, data)
     return _close(writer, path)
 
 

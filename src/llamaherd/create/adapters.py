@@ -59,7 +59,7 @@ def check_adapter(name: str, adapter: Path, base: Path) -> None:
     """Whether the engine can apply the GGUF adapter to the GGUF model ``base``.
 
     llama.cpp would refuse some of this when the model is loaded, and ends the process on the rest.
-    Raises ``BadRequest`` that names what doesn't fit, ``InvalidGGUF`` and ``StoreError``.
+    Raises ``BadRequest`` that names what doesn't fit or is unsound, and ``StoreError``.
     """
     with store_errors("open", adapter):
         ours = GGUF.open(adapter)
