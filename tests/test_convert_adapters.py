@@ -158,7 +158,7 @@ class TestForms:
         assert self.converted(llama, tmp_path / dtype, tensors, dtype=dtype) == expected
 
     def test_mlx(self, expected: bytes, llama: Path, tmp_path: Path) -> None:
-        tensors = {}
+        tensors: dict[str, Array] = {}
         for module, (a, b) in self.PAIRS.items():
             tensors |= {f"{module}.lora_a": a.T, f"{module}.lora_b": b.T}
         parameters = {"rank": RANK, "scale": ALPHA / RANK, "dropout": 0.0}

@@ -50,7 +50,7 @@ def random_pairs(
 
 
 def peft_tensors(pairs: Pairs) -> dict[str, Array]:
-    tensors = {}
+    tensors: dict[str, Array] = {}
     for module, (a, b) in pairs.items():
         stem = f"base_model.model.{module}"
         if "embed" in module:

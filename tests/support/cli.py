@@ -47,15 +47,19 @@ def ollama(
     host: str = "127.0.0.1:9",
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    patience: float = 60,
 ) -> Outcome:
-    """Run the program as a person does, in ``folder``, against the server at ``host``."""
+    """Run the program as a person does, in ``folder``, against the server at ``host``.
+
+    It fails if it takes more than ``patience`` seconds.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "llamaherd", *arguments],
         input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "OLLAMA_HOST": host, **(environment or {})},
-        timeout=60,
+        timeout=patience,
         check=False,
     )
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
