@@ -68,7 +68,9 @@ def ollama(
 class Terminal:
     """The program in a terminal of 80 by 24; ``shown`` is all that it has written so far."""
 
-    def __init__(self, *arguments: str, host: str, folder: Path | None = None) -> None:
+    def __init__(
+        self, *arguments: str, host: str, folder: Path | None = None, kind: str = "xterm-256color"
+    ) -> None:
         self._side, other = pty.openpty()
         termios.tcsetwinsize(other, (24, 80))
         self._process = subprocess.Popen(
@@ -80,7 +82,7 @@ class Terminal:
             env={
                 "PATH": "/usr/bin:/bin",
                 "OLLAMA_HOST": host,
-                "TERM": "xterm-256color",
+                "TERM": kind,
                 "PROMPT_TOOLKIT_NO_CPR": "1",  # Nobody here answers where the cursor is.
             },
             start_new_session=True,
