@@ -51,7 +51,7 @@ def test_a_transfer_of_nothing_is_complete() -> None:
 
 
 def test_a_step_with_an_amount_is_followed_without_a_digest() -> None:
-    converting = {"status": "converting model"}
+    converting: dict[str, object] = {"status": "converting model"}
     steps = [converting, {**converting, "total": 8, "completed": 4}]
     assert shown(*steps, {"status": "success"}) == [
         "converting model ",

@@ -204,6 +204,18 @@ class TestForms:
         assert self.converted(llama, tmp_path / "with-base", tensors) == expected
 
 
+def test_heads_that_the_model_is_not_used_for_are_left_out(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", CASES["bert"])
+    pairs = random_pairs(CASES["bert"], modules_of(CASES["bert"])[:1])
+    tensors = peft_tensors(pairs | {"pooler.dense": next(iter(pairs.values()))})
+    folder = write_adapter_folder(tmp_path / "adapter", tensors, peft_config())
+    with GGUF.open(convert_adapter(folder, base, tmp_path / "adapter.gguf")) as gguf:
+        assert [tensor.name for tensor in gguf.tensors] == [
+            "blk.0.attn_q.weight.lora_a",
+            "blk.0.attn_q.weight.lora_b",
+        ]
+
+
 class TestRefused:
     MODULE = "model.layers.0.self_attn.q_proj"
     PAIRS = random_pairs(CASES["llama"], [MODULE])

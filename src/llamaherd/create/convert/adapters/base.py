@@ -61,6 +61,10 @@ class BaseModel:
         self._table: Architecture = table
         self._places = dict(self._find(config))
 
+    def ignores(self, module: str) -> bool:
+        """Whether it is a head for a task that the model isn't used for."""
+        return self._table.ignored.search(f"{module}{_WEIGHT}") is not None
+
     def place(self, module: str) -> Place:
         """Raises ``BadRequest`` for a module that the model doesn't have."""
         names = (module, f"model.{module}")

@@ -50,6 +50,8 @@ def _planned(pairs: Mapping[str, Pair], model: BaseModel, strength: Strength) ->
     stacks: dict[str, dict[int, Pair]] = {}
     places: dict[str, Wanted] = {}
     for module, pair in pairs.items():
+        if model.ignores(module):
+            continue
         place = model.place(module)
         _check(pair, place)
         stacks.setdefault(place.wanted.name, {})[place.index] = pair
