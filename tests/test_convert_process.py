@@ -66,7 +66,7 @@ def run(blobs: BlobStore, folder: Path) -> tuple[list[Progress], str]:
         try:
             progress.append(next(steps))
         except StopIteration as done:
-            return progress, done.value.digest
+            return progress, done.value
 
 
 def children() -> set[int]:

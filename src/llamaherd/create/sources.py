@@ -85,10 +85,9 @@ class Sources:
         return part
 
     def _converted(self, job: Job) -> Generator[Progress, None, Part]:
-        made = yield from convert(self._blobs, job)
-        if made.is_new:
-            self._made.append(made.digest)
-        return converted_part(self._blobs, made.digest)
+        digest = yield from convert(self._blobs, job)
+        self._made.append(digest)
+        return converted_part(self._blobs, digest)
 
     def _gguf(self, file: str, text: str) -> str:
         """The digest of a file that begins as a GGUF does."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
-from typing import IO, Final, NamedTuple
+from typing import IO, Final
 
 import msgspec
 
@@ -27,15 +27,8 @@ _PATIENCE: Final = 0.5
 _READ: Final = 1 << 16
 
 
-class Made(NamedTuple):
-    """A blob that a job made; ``is_new`` if the store didn't have it before."""
-
-    digest: str
-    is_new: bool
-
-
-def convert(blobs: BlobStore, job: Job) -> Generator[Progress, None, Made]:
-    """The GGUF that comes of ``job``, which is then in the store.
+def convert(blobs: BlobStore, job: Job) -> Generator[Progress, None, str]:
+    """The digest of the GGUF that comes of ``job``, which is then in the store.
 
     Closing the generator ends the conversion. Raises ``BadRequest`` when the files can't be
     converted, ``StoreError`` and ``ConversionFailed``; then nothing is left in the store.
@@ -44,11 +37,10 @@ def convert(blobs: BlobStore, job: Job) -> Generator[Progress, None, Made]:
     file, temporary = open_temporary(blobs.folder)
     try:
         digest = yield from _run(file.fileno(), job)
-        made = Made(digest, is_new=not blobs.exists(digest))
         publish(file, temporary, blobs.path(digest))
     finally:
         discard(file, temporary)
-    return made
+    return digest
 
 
 def _run(descriptor: int, job: Job) -> Generator[Progress, None, str]:
