@@ -65,9 +65,9 @@ class Sources:
 
     def discard(self) -> None:
         """Removes what was made, for a model that there won't be."""
-        if self._made:
-            with suppress(StoreError):
-                self._library.discard(self._made)
+        with suppress(StoreError):
+            for digest in self._made:
+                self._library.forget(digest)
 
     def _adapter(
         self, name: str, files: Mapping[str, str], model: Part

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 _BUFFER: Final = re.compile(
-    r"(?P<device>\S+) +(?P<kind>model|LoRA|KV|RS|compute|output) buffer size = +(?P<size>[\d.]+) MiB"
+    r"(?P<device>\S+) +(?P<kind>model|LoRA|KV|RS|compute|output) buffer size"
+    r" = +(?P<size>[\d.]+) MiB"
 )
 
 #: Weights in a layout of the processor's liking: copies, so that the mapped file's pages that they

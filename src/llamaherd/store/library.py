@@ -115,10 +115,10 @@ class Library:
             if deleted is not None:
                 self._remove_unused(layer.digest for layer in deleted.manifest.blobs)
 
-    def discard(self, digests: Iterable[str]) -> None:
-        """Removes those of the blobs that no manifest mentions."""
+    def forget(self, digest: str) -> None:
+        """Removes a blob that was needed for a while, unless some model has it."""
         with self._lock.held():
-            self._remove_unused(digests)
+            self._remove_unused([digest])
 
     def prune(self) -> int:
         """Removes old blobs that no manifest mentions, and downloads given up; how many files."""
