@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llamaherd.create.adapters import MAX_ADAPTERS, check_adapter, grouped
 from llamaherd.errors import BadRequest
+from llamaherd.gguf import ValueType
 from tests.support.adapters import peft_config, write_adapter_folder
 from tests.support.cli import ollama
+from tests.support.gguf_files import Pairs, write_gguf
 from tests.support.models import write_adapter, write_model
 from tests.support.server import RunningServer, digest_of, running_server
 
@@ -54,6 +59,11 @@ def upload(server: RunningServer, *paths: Path) -> dict[str, str]:
     for path in paths:
         assert server.upload(path, files[path.name]).status in (200, 201)
     return files
+
+
+def matrix(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """One of ggml's shape, which may leave out sizes of 1."""
+    return np.zeros((*shape, 1, 1)[1::-1], np.float32)
 
 
 class TestGroups:
@@ -122,6 +132,41 @@ class TestFits:
         adapter = write_adapter(tmp_path / "lora.gguf", **changes)
         with pytest.raises(BadRequest, match=f"^adapters: mine: .*{message}"):
             check_adapter("mine", adapter, folder / "tiny.gguf")
+
+    @given(
+        st.dictionaries(
+            st.builds(
+                str.__add__,
+                st.sampled_from([ROUTE, "token_embd.weight", "output_norm.weight", ""]),
+                st.sampled_from([".lora_a", ".lora_b", ".lora_c", ""]),
+            ),
+            st.sampled_from([(64, 4), (4, 64), (4, 512), (64,), (1, 64), (64, 4, 1)])
+            | st.lists(st.sampled_from([1, 4, 64]), max_size=3).map(tuple),
+            max_size=3,
+        )
+    )
+    @settings(
+        max_examples=60,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    def test_whatever_it_has_is_taken_or_refused(
+        self, folder: Path, tmp_path: Path, shapes: dict[str, tuple[int, ...]]
+    ) -> None:
+        adapter = tmp_path / "any.gguf"
+        pairs: Pairs = {
+            "general.type": (ValueType.STRING, "adapter"),
+            "adapter.type": (ValueType.STRING, "lora"),
+        }
+        write_gguf(adapter, pairs, {name: ("F32", shape) for name, shape in shapes.items()})
+        try:
+            check_adapter("any", adapter, folder / "tiny.gguf")
+        except BadRequest:
+            return
+        for name in {name[:-7] for name in shapes if name.endswith((".lora_a", ".lora_b"))}:
+            a, b = (matrix(shapes[f"{name}.lora_{half}"]) for half in "ab")
+            product = a @ b.T if name == "token_embd.weight" else b @ a
+            assert product.shape == ((512, 64) if name == "token_embd.weight" else (64, 64))
 
     def test_a_file_cut_short(self, folder: Path, tmp_path: Path) -> None:
         adapter = tmp_path / "cut.gguf"

@@ -45,6 +45,7 @@ from tests.support.checkpoints import (
     write_tokenizer,
 )
 from tests.support.evaluate import evaluate
+from tests.support.models import write_model
 
 #: An adapter must change outputs by this part of their spread, or a test could not fail.
 NOTICEABLE = 0.1
@@ -260,6 +261,7 @@ class TestRefused:
                 "alpha_pattern: q_proj: expected a number",
             ),
             ({"fine_tune_type": "dora", "lora_parameters": {"rank": 4}}, "fine_tune_type"),
+            ({"lora_parameters": {"rank": 4}}, "scale is missing"),
             ({"lora_parameters": {"rank": 4, "scale": 0}}, "scale: expected a number above 0"),
         ],
     )
@@ -327,6 +329,18 @@ class TestRefused:
         self.refused(base, tmp_path, r"experts\.3\.w1: not adapted", tensors=peft_tensors(some))
         uneven = some | random_pairs(case, experts[3:4], rank=2)
         self.refused(base, tmp_path, r"w1: rank 2, but 4", tensors=peft_tensors(uneven))
+
+    @pytest.mark.parametrize(
+        ("key", "match"),
+        [
+            ("llama.block_count", "num_hidden_layers: expected at most its 21 tensors"),
+            ("llama.expert_count", "num_local_experts: expected at most 4096"),
+            ("llama.attention.head_count", "base model"),
+        ],
+    )
+    def test_a_base_that_claims_too_much(self, key: str, match: str, tmp_path: Path) -> None:
+        base = write_model(tmp_path / "base.gguf", metadata={key: 2_000_000_000})
+        self.refused(base, tmp_path, match)
 
     def test_an_adapter_without_its_configuration(self, llama: Path, tmp_path: Path) -> None:
         folder = write_adapter_folder(tmp_path / "adapter", peft_tensors(self.PAIRS), {})

@@ -116,7 +116,7 @@ def _check_pair(
     if matrix is None or len(matrix.shape) < 2:
         raise BadRequest(f"tensor {a.name}: the base model has no matrix {name}")
     columns, rows, *stacked = matrix.shape
-    rank = a.shape[0] if name == EMBEDDING else math.prod(a.shape[1:2])
+    rank = math.prod(a.shape[:1] if name == EMBEDDING else a.shape[1:2])
     if name == EMBEDDING:
         if OUTPUT not in matrices:
             raise BadRequest(f"tensor {a.name}: {TIED}")

@@ -27,6 +27,9 @@ _KEYS: Final = {
     "num_local_experts": "expert_count",
 }
 
+#: More than any model has; a bound for what a hostile number can make us list.
+_MOST_EXPERTS: Final = 4096
+
 _WEIGHT: Final = ".weight"
 
 
@@ -58,6 +61,7 @@ class BaseModel:
                     "adapters can't be converted"
                 )
             config = Config(_configuration(gguf, self._shapes), "the base model")
+        _check_counts(config, len(self._shapes))
         self._table: Architecture = table
         self._places = dict(self._find(config))
 
@@ -90,6 +94,14 @@ class BaseModel:
         return self._shapes.get(wanted.name) == wanted.shape and wanted.name.startswith(
             ("blk.", EMBEDDING, OUTPUT)
         )
+
+
+def _check_counts(config: Config, tensors: int) -> None:
+    layers, experts = config.count("num_hidden_layers"), config.get("num_local_experts")
+    if layers > tensors:
+        raise config.wrong("num_hidden_layers", f"at most its {tensors} tensors", layers)
+    if isinstance(experts, int) and experts > _MOST_EXPERTS:
+        raise config.wrong("num_local_experts", f"at most {_MOST_EXPERTS}", experts)
 
 
 def _configuration(gguf: GGUF, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -115,12 +115,14 @@ def _patterns(config: Config) -> list[tuple[re.Pattern[str], float]]:
 
 
 def _of_mlx(config: Config) -> Strength:
+    """Old versions of MLX multiply ``scale`` by ``alpha / rank``, later ones have no alpha."""
     config.require("fine_tune_type", "lora")
     config.require("use_dora", False)
     parameters = config.section("lora_parameters")
-    strength = _positive(parameters, "scale", 1.0)
     rank = parameters.count("rank", default=_DEFAULT_RANK)
-    if parameters.get("alpha") is not None:
+    has_alpha = parameters.get("alpha") is not None
+    strength = _positive(parameters, "scale", 1.0 if has_alpha else None)
+    if has_alpha:
         strength *= _positive(parameters, "alpha") / rank
     return Strength(strength * rank, lambda module, rank: strength)
 
