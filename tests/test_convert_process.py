@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from llamaherd.create.convert import process
 from llamaherd.create.convert.jobs import ConvertModel
 from llamaherd.create.convert.process import convert
 from llamaherd.errors import BadRequest, ConversionFailed, StoreError
@@ -97,6 +98,16 @@ def test_the_blob_is_what_its_digest_says(blobs: BlobStore, folder: Path) -> Non
     assert [path.name for path in blobs.folder.iterdir()] == [digest.replace(":", "-")]
     with GGUF.open(blobs.path(digest)) as gguf:
         assert gguf.architecture == "llama"
+
+
+def test_a_process_may_take_its_time_to_end(
+    blobs: BlobStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that are told again for want of news don't hide that it was done."""
+    monkeypatch.setattr(process, "_PATIENCE", 0.001)
+    progress, digest = run(blobs, folder)
+    assert len(progress) > 2
+    assert blobs.exists(digest)
 
 
 def test_the_same_files_give_the_same_blob(blobs: BlobStore, folder: Path) -> None:

@@ -51,12 +51,14 @@ def _run(descriptor: int, job: Job) -> Generator[Progress, None, str]:
         assert process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(msgspec.json.encode(job) + b"\n")
-        last: Report | None = None
-        for last in _reports(process.stdout):
-            if isinstance(last, Underway):
-                yield Progress(job.status, total=last.total, completed=last.completed)
+        outcome: Report | None = None
+        for report in _reports(process.stdout):
+            if isinstance(report, Underway):
+                yield Progress(job.status, total=report.total, completed=report.completed)
+            else:
+                outcome = report
         returncode = process.wait()
-        return _digest(last, returncode, errors)
+        return _digest(outcome, returncode, errors)
 
 
 @contextlib.contextmanager
@@ -102,8 +104,8 @@ def _reports(output: IO[bytes]) -> Iterator[Report]:
             yield report
 
 
-def _digest(last: Report | None, returncode: int, errors: IO[bytes]) -> str:
-    match last:
+def _digest(outcome: Report | None, returncode: int, errors: IO[bytes]) -> str:
+    match outcome:
         case Converted(digest) if returncode == 0:
             return digest
         case Failed(message, is_request):
