@@ -106,6 +106,7 @@ class TestFits:
         ("changes", "message"),
         [
             ({"architecture": "qwen2"}, "made for architecture qwen2, the base model is llama"),
+            ({"alpha": float("nan")}, "adapter.lora.alpha: expected a number, not nan"),
             ({"kind": "control"}, "adapter.type: expected 'lora', not 'control'"),
             ({"model_layers": 3}, "the base model has no matrix blk.2.attn_output.weight"),
             ({"n_embd": 32}, r"lora_a: shape \[32, 4\], expected \[64, 4\]"),

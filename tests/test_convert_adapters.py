@@ -321,6 +321,12 @@ class TestRefused:
         match = f"{module}: the base model has one matrix for its token embeddings and its output"
         self.refused(base, tmp_path, match, tensors=peft_tensors(pairs))
 
+    def test_a_module_under_two_names(self, llama: Path, tmp_path: Path) -> None:
+        wrapped = self.MODULE.replace("model.", "model.language_model.")
+        pair = self.PAIRS[self.MODULE]
+        tensors = peft_tensors({self.MODULE: pair, wrapped: pair})
+        self.refused(llama, tmp_path, f"{wrapped}: .* has it as {self.MODULE}", tensors=tensors)
+
     def test_experts_that_differ(self, tmp_path: Path) -> None:
         case = CASES["mixtral"]
         base = write_base(tmp_path / "base", case)

@@ -209,6 +209,7 @@ def write_adapter(
     seed: int = 1,
     architecture: str = "llama",
     kind: str = "lora",
+    alpha: float = 4.0,
     tensors: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Path:
     """A LoRA adapter of rank 4 for the attention outputs of a llama model.
@@ -229,7 +230,7 @@ def write_adapter(
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_type("adapter")
     writer.add_string("adapter.type", kind)
-    writer.add_float32("adapter.lora.alpha", float(rank))
+    writer.add_float32("adapter.lora.alpha", alpha)
     for name, data in found.items():
         writer.add_tensor(name, data)
     return _close(writer, path)

@@ -78,7 +78,8 @@ def _check(adapter: GGUF, base: GGUF) -> None:
         raise BadRequest(
             f"made for architecture {adapter.architecture}, the base model is {base.architecture}"
         )
-    adapter.get("adapter.lora.alpha", float, 0.0)
+    if not math.isfinite(alpha := adapter.get("adapter.lora.alpha", float, 0.0)):
+        raise BadRequest(f"adapter.lora.alpha: expected a number, not {alpha}")
     if "adapter.alora.invocation_tokens" in adapter.metadata:
         raise BadRequest("adapter.alora.invocation_tokens: expected none, the engine has no aLoRA")
     matrices = {tensor.name: tensor for tensor in base.tensors}

@@ -64,7 +64,10 @@ class Sources:
         return parts
 
     def discard(self) -> None:
-        """Removes what was made, for a model that there won't be."""
+        """Removes what was made, for a model that there won't be.
+
+        What can't be removed is left to the next start.
+        """
         with suppress(StoreError):
             for digest in self._made:
                 self._library.forget(digest)

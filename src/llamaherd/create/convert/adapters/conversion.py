@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llamaherd.create.adapters import EMBEDDING
@@ -45,16 +45,19 @@ class AdapterConversion:
         write_gguf(write, self._metadata, self._tensors)
 
 
-def _planned(pairs: Mapping[str, Pair], model: BaseModel, strength: Strength) -> Iterator[Tensor]:
+def _planned(pairs: Sequence[Pair], model: BaseModel, strength: Strength) -> Iterator[Tensor]:
     """A and B of each matrix; those of stacked matrices are stacked too."""
     stacks: dict[str, dict[int, Pair]] = {}
     places: dict[str, Wanted] = {}
-    for module, pair in pairs.items():
-        if model.ignores(module):
+    for pair in pairs:
+        if model.ignores(pair.name):
             continue
-        place = model.place(module)
+        place = model.place(pair.name)
         _check(pair, place)
-        stacks.setdefault(place.wanted.name, {})[place.index] = pair
+        stack = stacks.setdefault(place.wanted.name, {})
+        if (other := stack.get(place.index)) is not None:
+            raise BadRequest(f"{pair.module}: the adapter has it as {other.module} too")
+        stack[place.index] = pair
         places[place.wanted.name] = place.wanted
     for name, wanted in places.items():
         yield from _tensors(wanted, _complete(wanted, stacks[name]), strength)

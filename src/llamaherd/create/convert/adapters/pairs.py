@@ -63,9 +63,17 @@ class Pair:
     def rank(self) -> int:
         return self.a.shape[0]
 
+    @property
+    def name(self) -> str:
+        """Of the module in the language model."""
+        for wrapper, plain in _WRAPPERS:
+            if self.module.startswith(wrapper):
+                return plain + self.module.removeprefix(wrapper)
+        return self.module
 
-def read_pairs(checkpoint: Checkpoint) -> dict[str, Pair]:
-    """By the module's name in the language model. Raises ``BadRequest`` for what is no LoRA."""
+
+def read_pairs(checkpoint: Checkpoint) -> list[Pair]:
+    """Raises ``BadRequest`` for what is no LoRA."""
     halves: dict[str, dict[str, Matrix]] = {}
     for name in checkpoint:
         if _OF_BASE.search(name):
@@ -77,7 +85,7 @@ def read_pairs(checkpoint: Checkpoint) -> dict[str, Pair]:
         other[half] = _matrix(checkpoint[name], transposed)
     if not halves:
         raise BadRequest("the safetensors files have no LoRA tensors")
-    return {_unwrapped(module): _paired(module, found) for module, found in halves.items()}
+    return [_paired(module, found) for module, found in halves.items()]
 
 
 def _split(tensor: StoredTensor) -> tuple[str, str, bool]:
@@ -89,13 +97,6 @@ def _split(tensor: StoredTensor) -> tuple[str, str, bool]:
         return match["module"], match["half"].upper(), True
     reason = next((why for pattern, why in _REASONS if pattern.search(tensor.name)), "no LoRA")
     raise _wrong(tensor, f"expected A and B of LoRA, the engine can't apply this, {reason}")
-
-
-def _unwrapped(module: str) -> str:
-    for wrapper, plain in _WRAPPERS:
-        if module.startswith(wrapper):
-            return plain + module.removeprefix(wrapper)
-    return module
 
 
 def _matrix(tensor: StoredTensor, transposed: bool) -> Matrix:
