@@ -19,6 +19,7 @@ from typing import Final
 
 import numpy as np
 
+from llamaherd.create.convert.jobs import ConvertModel
 from llamaherd.create.convert.process import convert
 from llamaherd.store.blobs import BlobStore
 
@@ -106,9 +107,9 @@ def main() -> None:
         folder = Path(name)
         size = write_model(folder, arguments.dtype)
         blobs = BlobStore(folder / "blobs")
-        files = {path.name: path for path in folder.iterdir()}
+        files = {path.name: str(path) for path in folder.iterdir()}
         start = time.perf_counter()
-        for _ in convert(blobs, files):
+        for _ in convert(blobs, ConvertModel(files)):
             pass
         seconds = time.perf_counter() - start
     # Kilobytes on Linux, bytes on macOS.

@@ -361,3 +361,15 @@ class TestTerminal:
         final = re.sub("\x1b\\[[0-9;]*m", "", final)
         assert re.search(r"copying file third\.gguf +100% ━+ ", final)
         assert "\nsuccess" in final
+
+    def test_where_nothing_can_move_progress_is_plain(
+        self, run: Command, server: RunningServer, folder: Path
+    ) -> None:
+        (folder / "Plain").write_text("FROM tiny\nSYSTEM plain")
+        arguments = ("create", "plain", "-f", "Plain")
+        terminal = Terminal(*arguments, host=server.host, folder=folder, kind="dumb")
+        assert terminal.end() == 0
+        lines = terminal.shown.split("\r\n")
+        assert lines[0] == "gathering model components "
+        assert lines[-2] == "success "
+        assert "\x1b" not in terminal.shown

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import threading
 from contextlib import suppress
 
 import pytest
+from rich.console import Console
 
 from llamaherd.cli.display import PlainProgress, Spinner, follow
+from llamaherd.cli.terminal import TerminalProgress
 
 DIGEST = "sha256:dc29a49675f8d45e34334883da31b22184ba844fd150383fb4da68003673e0ed"
 
@@ -45,6 +48,27 @@ def test_a_transfer_has_a_line_for_each_tenth_it_has_come_further() -> None:
 
 def test_a_transfer_of_nothing_is_complete() -> None:
     assert shown(transfer(0, 0)) == ["pulling dc29 100% "]
+
+
+def test_a_step_with_an_amount_is_followed_without_a_digest() -> None:
+    converting: dict[str, object] = {"status": "converting model"}
+    steps = [converting, {**converting, "total": 8, "completed": 4}]
+    assert shown(*steps, {"status": "success"}) == [
+        "converting model ",
+        "converting model 50% ",
+        "success ",
+    ]
+
+
+def test_in_a_terminal_a_step_that_turns_out_to_have_an_amount_stays_one_line() -> None:
+    screen = io.StringIO()
+    with TerminalProgress(Console(file=screen, force_terminal=True, width=80)) as progress:
+        progress.status("gathering")
+        progress.status("converting model")
+        progress.transfer("converting model", "converting model", 8, 8)
+    last = re.sub("\x1b\\[[0-9;?]*[a-zA-Z]", "", screen.getvalue()).rstrip().split("\n")[-2:]
+    assert last[0].strip().endswith("gathering")
+    assert re.match(r"converting model 100% ━+ 8/8 bytes", last[1].strip())
 
 
 def test_nothing_in_a_pipe_controls_a_terminal() -> None:

@@ -151,16 +151,27 @@ def test_the_report_on_a_model_is_laid_out_as_ollamas(name: str) -> None:
 
 def test_the_verbose_report_adds_metadata_and_tensors() -> None:
     model = {
-        "model_info": {"b.ok": True, "a.eps": 1e-05, "c.list": list(range(30)), "d.none": None},
+        "model_info": {
+            "b.ok": True,
+            "a.eps": 1e-05,
+            "c.list": list(range(30)),
+            "d.none": None,
+            "e.few": [-1000, 0.5],
+            "f.large": 3_212_749_888,
+            "g.size": 131_072,
+        },
         "tensors": [{"name": "output.weight", "type": "F32", "shape": [64, 512]}],
     }
     _, metadata, tensors = model_report(model, verbose=True).rstrip("\n").split("\n\n")
     assert [line.rstrip() for line in metadata.splitlines()] == [
         "  Metadata",
-        "    a.eps     1e-05",
-        "    b.ok      true",
-        "    c.list    [0 1 2 ...+27 more]",
-        "    d.none",
+        "    a.eps      1e-05",
+        "    b.ok       true",
+        "    c.list     [0 1 2 ...+27 more]",
+        "    d.none     <nil>",
+        "    e.few      [-1000 ...+1 more]",
+        "    f.large    3.212749888e+09",
+        "    g.size     131072",
     ]
     assert [line.rstrip() for line in tensors.splitlines()] == [
         "  Tensors",

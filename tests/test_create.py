@@ -210,12 +210,6 @@ class TestFromGGUF:
         assert kinds(library, "sees") == ["model", "projector"]
         assert library.get(Name.parse("sees")).config.model_families == ["llama", "llama"]
 
-    def test_an_adapter(self, library: Library, tiny: str, tmp_path: Path) -> None:
-        lora = upload(library, tmp_path, {"general.type": (ValueType.STRING, "adapter")})
-        create(library, model="tuned", **{"from": "tiny"}, adapters={"l": lora})
-        assert kinds(library, "tuned") == ["model", "adapter"]
-        assert library.get(Name.parse("tuned")).adapter_paths == (library.blobs.path(lora),)
-
     def test_a_known_chat_format_becomes_a_template(self, library: Library, tmp_path: Path) -> None:
         jinja = (
             "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + "
@@ -262,8 +256,6 @@ class TestFromGGUF:
         for files in ({"1": weights, "2": weights}, {"l": lora}):
             with pytest.raises(BadRequest, match="files must hold exactly one model"):
                 create(library, model="x", files=files)
-        with pytest.raises(BadRequest, match="only one adapter is currently supported"):
-            create(library, model="x", files={"m": weights}, adapters={"1": lora, "2": lora})
         with pytest.raises(BadRequest, match="adapters: m is a model, not an adapter"):
             create(library, model="x", files={"m": weights}, adapters={"m": weights})
 

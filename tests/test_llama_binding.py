@@ -202,6 +202,9 @@ def test_what_llama_cpp_says_of_memory() -> None:
     log = """
 load_tensors:   CPU_Mapped model buffer size =   100.00 MiB
 load_tensors:        CUDA0 model buffer size =    50.50 MiB
+llama_adapter_lora_init_impl:        CPU LoRA buffer size =     1.25 MiB
+llama_adapter_lora_init_impl:      CUDA0 LoRA buffer size =     2.00 MiB
+llama_adapter_lora_init_impl:      CUDA0 LoRA buffer size =     0.25 MiB
 llama_context:  CUDA_Host  output buffer size =     0.50 MiB
 llama_kv_cache:        CPU KV buffer size =     4.00 MiB
 llama_kv_cache:      CUDA0 KV buffer size =     2.00 MiB
@@ -212,10 +215,10 @@ sched_reserve:  CUDA_Host compute buffer size =     3.00 MiB
 """
     mebibyte = 2**20
     assert memory_use(log.splitlines()) == MemoryUse(
-        model=int(150.5 * mebibyte),
+        model=154 * mebibyte,
         cache=7 * mebibyte,
         compute=int(11.5 * mebibyte),
-        vram=int(61.5 * mebibyte),
+        vram=int(63.75 * mebibyte),
     )
 
 

@@ -209,7 +209,7 @@ class TestPrinting:
 class TestRequest:
     @staticmethod
     def request(text: str, **files: Mapping[str, str]) -> dict[str, Any]:
-        return create_request(Modelfile.parse(text), files.get)
+        return create_request(Modelfile.parse(text), lambda command: files.get(command.value))
 
     def test_from_a_model(self) -> None:
         assert self.request("FROM llama3.2") == {"from": "llama3.2"}
@@ -326,30 +326,30 @@ class TestLocalFiles:
     def test_paths_start_from_the_modelfile(
         self, folder: Path, argument: str, files: list[str]
     ) -> None:
-        found = local_files(argument, folder)
+        found = local_files(Command("from", argument), folder)
         assert found is not None
         assert list(found) == files
         assert all(path.is_file() for path in found.values())
 
     @pytest.mark.parametrize("argument", ["llama3.2", "./nosuch.gguf", "me/x:v1", "x" * 5000, "\0"])
     def test_what_is_not_there_is_the_name_of_a_model(self, folder: Path, argument: str) -> None:
-        assert local_files(argument, folder) is None
+        assert local_files(Command("from", argument), folder) is None
 
     def test_home(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(folder))
-        assert local_files("~/m.gguf", Path("/")) == {"m.gguf": folder / "m.gguf"}
+        assert local_files(Command("from", "~/m.gguf"), Path("/")) == {"m.gguf": folder / "m.gguf"}
 
     def test_a_folder_without_weights_is_an_error(self, folder: Path) -> None:
         with pytest.raises(NotFound, match="no Modelfile or safetensors files found"):
-            local_files("empty", folder)
+            local_files(Command("from", "empty"), folder)
 
     def test_what_is_neither_file_nor_folder_is_an_error(self, folder: Path) -> None:
         os.mkfifo(folder / "pipe")
         for argument in ("pipe", "/dev/zero"):
             with pytest.raises(BadRequest, match=f"{argument} is neither a file nor a folder"):
-                local_files(argument, folder)
+                local_files(Command("from", argument), folder)
 
     def test_links_do_not_smuggle_files_in(self, folder: Path) -> None:
         (folder / "hf" / "secret.json").symlink_to(folder / "m.gguf")
         with pytest.raises(BadRequest, match=r"insecure path: .*secret\.json"):
-            local_files("hf", folder)
+            local_files(Command("from", "hf"), folder)

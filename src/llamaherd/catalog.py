@@ -19,7 +19,7 @@ from llamaherd.scheduler.loop import LoadSpec
 from llamaherd.scheduler.placement import ModelShape
 from llamaherd.store.files import store_errors
 from llamaherd.store.library import Library
-from llamaherd.store.manifests import StoredManifest
+from llamaherd.store.manifests import MediaType, StoredManifest
 from llamaherd.store.model import StoredModel
 from llamaherd.store.names import Name
 
@@ -121,7 +121,7 @@ class Catalog:
                 stored=stored,
                 template=template,
                 defaults=known.parameters if known else {},
-                shape=ModelShape.of(gguf),
+                shape=_shape(gguf, stored),
                 capabilities=_capabilities(gguf, template),
             )
 
@@ -140,6 +140,13 @@ def open_weights(stored: StoredModel) -> Iterator[GGUF]:
             yield gguf
     except InvalidGGUF as error:
         raise StoreError(f"{stored.name.short} is damaged: {error}") from error
+
+
+def _shape(gguf: GGUF, stored: StoredModel) -> ModelShape:
+    """Adapters are loaded beside the weights."""
+    shape = ModelShape.of(gguf)
+    adapters = (layer.size for layer in stored.layers if layer.media_type == MediaType.ADAPTER)
+    return replace(shape, weights=shape.weights + sum(adapters))
 
 
 def _capabilities(gguf: GGUF, template: PromptTemplate) -> tuple[str, ...]:

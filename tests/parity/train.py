@@ -58,10 +58,26 @@ def _byte_level(steps: list[Any], *, ignore_merges: bool = False) -> Tokenizer:
 
 
 def _split(regex: str) -> list[Any]:
+    return _steps(regex)
+
+
+def _steps(*regexes: str, digits: bool = False) -> list[Any]:
+    """One after the other; ``digits`` are cut apart at last."""
     return [
-        pre_tokenizers.Split(Regex(regex), "isolated"),
+        *(pre_tokenizers.Split(Regex(regex), "isolated") for regex in regexes),
+        *([pre_tokenizers.Digits(individual_digits=True)] if digits else []),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ]
+
+
+def _with_line_ends(regex: str) -> str:
+    return regex.replace(r"\r", "\r").replace(r"\n", "\n")
+
+
+def _number(tokenizer: Tokenizer, text: str) -> int:
+    number = tokenizer.token_to_id(text)
+    assert number is not None, text
+    return number
 
 
 def _special(tokenizer: Tokenizer, *texts: str) -> None:
@@ -105,6 +121,40 @@ def gpt4o(folder: Path) -> None:
     _save(_byte_level(_split(ours._GPT4O)), folder)
 
 
+def qwen35(folder: Path) -> None:
+    _save(_byte_level(_split(ours._QWEN35)), folder)
+
+
+def seed_coder(folder: Path) -> None:
+    """With the line ends themselves in the expression."""
+    _save(_byte_level(_split(_with_line_ends(ours._SEED_CODER))), folder)
+
+
+def minicpm5(folder: Path) -> None:
+    _save(_byte_level(_steps(ours._UP_TO_3_DIGITS, ours._MINICPM5)), folder)
+
+
+def deepseek_llm(folder: Path) -> None:
+    steps = (
+        _with_line_ends(ours._LINE_ENDS),
+        ours._DEEPSEEK_WORDS,
+        ours._DEEPSEEK_MARKS,
+        r"\s+$",
+        ours._CHINESE,
+    )
+    _save(_byte_level(_steps(*steps, digits=True)), folder)
+
+
+def deepseek_coder(folder: Path) -> None:
+    steps = (_with_line_ends(ours._LINE_ENDS), r"\s?\p{L}+", r"\s?\p{P}+", ours._CHINESE)
+    _save(_byte_level(_steps(*steps, digits=True)), folder)
+
+
+def deepseek_v3(folder: Path) -> None:
+    steps = (ours._UP_TO_3_DIGITS, ours._CHINESE_OR_KANA, _with_line_ends(ours._DEEPSEEK3))
+    _save(_byte_level(_steps(*steps)), folder)
+
+
 def smollm(folder: Path) -> None:
     steps = [
         pre_tokenizers.Digits(individual_digits=True),
@@ -116,7 +166,7 @@ def smollm(folder: Path) -> None:
 def roberta(folder: Path) -> None:
     tokenizer = _byte_level([pre_tokenizers.ByteLevel(add_prefix_space=False)])
     _special(tokenizer, "<s>", "<pad>", "</s>")
-    pairs = {text: (text, tokenizer.token_to_id(text)) for text in ("<s>", "</s>")}
+    pairs = {text: (text, _number(tokenizer, text)) for text in ("<s>", "</s>")}
     tokenizer.post_processor = processors.RobertaProcessing(
         pairs["</s>"], pairs["<s>"], add_prefix_space=False
     )
@@ -223,6 +273,12 @@ TOKENIZERS: Final[dict[str, Callable[[Path], None]]] = {
     "tekken": tekken,
     "gpt4o": gpt4o,
     "smollm": smollm,
+    "qwen35": qwen35,
+    "seed-coder": seed_coder,
+    "minicpm5": minicpm5,
+    "deepseek-llm": deepseek_llm,
+    "deepseek-coder": deepseek_coder,
+    "deepseek-v3": deepseek_v3,
     "roberta": roberta,
     "sentencepiece": sentencepiece_model,
     "llama2": llama2,

@@ -47,15 +47,19 @@ def ollama(
     host: str = "127.0.0.1:9",
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    patience: float = 60,
 ) -> Outcome:
-    """Run the program as a person does, in ``folder``, against the server at ``host``."""
+    """Run the program as a person does, in ``folder``, against the server at ``host``.
+
+    It fails if it takes more than ``patience`` seconds.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "llamaherd", *arguments],
         input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "OLLAMA_HOST": host, **(environment or {})},
-        timeout=60,
+        timeout=patience,
         check=False,
     )
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -64,7 +68,9 @@ def ollama(
 class Terminal:
     """The program in a terminal of 80 by 24; ``shown`` is all that it has written so far."""
 
-    def __init__(self, *arguments: str, host: str, folder: Path | None = None) -> None:
+    def __init__(
+        self, *arguments: str, host: str, folder: Path | None = None, kind: str = "xterm-256color"
+    ) -> None:
         self._side, other = pty.openpty()
         termios.tcsetwinsize(other, (24, 80))
         self._process = subprocess.Popen(
@@ -76,7 +82,7 @@ class Terminal:
             env={
                 "PATH": "/usr/bin:/bin",
                 "OLLAMA_HOST": host,
-                "TERM": "xterm-256color",
+                "TERM": kind,
                 "PROMPT_TOOLKIT_NO_CPR": "1",  # Nobody here answers where the cursor is.
             },
             start_new_session=True,

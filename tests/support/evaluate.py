@@ -32,7 +32,7 @@ def _model(path: Path, *, vocab_only: bool = False) -> Iterator[Any]:
 
 
 def evaluate(
-    path: Path, tokens: Sequence[int], *, vectors: bool = False
+    path: Path, tokens: Sequence[int], *, vectors: bool = False, adapters: Sequence[Path] = ()
 ) -> npt.NDArray[np.float32]:
     """A row for each token: the logits after it, or its vector."""
     with _model(path) as model, LoadLog():
@@ -45,9 +45,19 @@ def evaluate(
         params.pooling_type = C.LLAMA_POOLING_TYPE_NONE
         context = C.llama_init_from_model(model, params)
         try:
+            _apply(model, context, adapters)
             return _rows(model, context, tokens, vectors)
         finally:
             C.llama_free(context)
+
+
+def _apply(model: Any, context: Any, adapters: Sequence[Path]) -> None:
+    loaded = (C.llama_adapter_lora_p_ctypes * len(adapters))()
+    for index, path in enumerate(adapters):
+        loaded[index] = C.llama_adapter_lora_init(model, bytes(path))
+        assert loaded[index], f"llama.cpp refuses {path}"
+    scales = (ctypes.c_float * len(adapters))(*[1.0] * len(adapters))
+    assert C.llama_set_adapters_lora(context, loaded, len(adapters), scales) == 0
 
 
 def _rows(

@@ -46,12 +46,14 @@ def write_model(
     chat_template: str | None = None,
     seed: int = 0,
     metadata: Mapping[str, Any] | None = None,
+    shard_tensors: int = 0,
 ) -> Path:
     """Write a model of the llama architecture with stories260K's SentencePiece vocabulary.
 
     ``byte_tokens=False`` leaves the ``<0xXX>`` tokens out, so text outside the vocabulary (an
     emoji) makes llama.cpp's tokenizer abort the process. ``metadata`` adds or overrides GGUF keys.
     For ``q8_0`` the widths must be multiples of 32. The same arguments give the same bytes.
+    ``shard_tensors`` cuts the file into shards of so many tensors, named after ``path``.
     """
     keys: dict[str, Any] = {
         "llama.context_length": n_ctx,
@@ -71,7 +73,15 @@ def write_model(
         weights.add_attention(layer, n_embd, head * n_head_kv)
         weights.add_feed_forward(layer, n_ff)
     keys |= metadata or {}
-    return _write(path, "llama", keys, weights.tensors, ftype=ftype, byte_tokens=byte_tokens)
+    return _write(
+        path,
+        "llama",
+        keys,
+        weights.tensors,
+        ftype=ftype,
+        byte_tokens=byte_tokens,
+        shard_tensors=shard_tensors,
+    )
 
 
 def write_parrot(path: Path, text: str, *, n_ctx: int = 512, step: int = 4) -> Path:
@@ -191,19 +201,38 @@ def write_recurrent_model(path: Path, *, n_ctx: int = 512) -> Path:
 
 
 def write_adapter(
-    path: Path, model_layers: int = 2, *, n_embd: int = 64, gain: float = 1.0
+    path: Path,
+    model_layers: int = 2,
+    *,
+    n_embd: int = 64,
+    gain: float = 1.0,
+    seed: int = 1,
+    architecture: str = "llama",
+    kind: str = "lora",
+    alpha: float = 4.0,
+    tensors: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Path:
-    """A LoRA adapter of rank 4 for the attention outputs of a llama model."""
+    """A LoRA adapter of rank 4 for the attention outputs of a llama model.
+
+    ``tensors`` are further ones by shape, rows first; without dimensions, one that goes.
+    """
     rank = 4
-    weights = _Weights(np.random.default_rng(1), [], n_embd)
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", float(rank))
+    weights = _Weights(np.random.default_rng(seed), [], n_embd)
+    found: dict[str, npt.NDArray[np.float32]] = {}
     for layer in range(model_layers):
         name = f"blk.{layer}.attn_output.weight"
-        writer.add_tensor(f"{name}.lora_a", weights.matrix(rank, n_embd, gain))
-        writer.add_tensor(f"{name}.lora_b", weights.matrix(n_embd, rank, gain))
+        found[f"{name}.lora_a"] = weights.matrix(rank, n_embd, gain)
+        found[f"{name}.lora_b"] = weights.matrix(n_embd, rank, gain)
+    for name, shape in (tensors or {}).items():
+        found.pop(name, None)
+        if shape:
+            found[name] = np.zeros(shape, np.float32)
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", kind)
+    writer.add_float32("adapter.lora.alpha", alpha)
+    for name, data in found.items():
+        writer.add_tensor(name, data)
     return _close(writer, path)
 
 
@@ -265,13 +294,14 @@ def _write(
     ftype: FileType = "f32",
     byte_tokens: bool = True,
     extra_tokens: Sequence[str] = (),
+    shard_tensors: int = 0,
 ) -> Path:
     quantization, file_type = _FILE_TYPES[ftype]
     tokens, scores, types = _vocabulary(byte_tokens)
     tokens = [*tokens, *extra_tokens]
     scores = [*scores, *(0.0 for _ in extra_tokens)]
     types = [*types, *(int(gguf.TokenType.USER_DEFINED) for _ in extra_tokens)]
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=shard_tensors)
     writer.add_name("tiny")
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(file_type)

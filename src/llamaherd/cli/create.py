@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import Final
 
-from llamaherd.cli.display import Progress, follow, progress
+from llamaherd.cli.deliver import Delivery
+from llamaherd.cli.display import follow, progress
 from llamaherd.cli.parsing import CommandError
 from llamaherd.cli.session import Session
 from llamaherd.cli.streams import read_all
-from llamaherd.client import Client
-from llamaherd.create.modelfile import Modelfile
+from llamaherd.create.modelfile import Command, Modelfile
 from llamaherd.create.request import create_request, local_files
 
 DEFAULT_FILE: Final = "Modelfile"
@@ -27,30 +26,19 @@ def create(session: Session, model: str, *, file: str, quantize: str) -> None:
         shown.status("gathering model components")
         if modelfile is None:
             raise CommandError("no Modelfile or safetensors files found")
-        files = LocalFiles(folder)
-        request = {"model": model} | create_request(modelfile, files.gather)
-        if quantize:
-            request["quantize"] = quantize
-        for digest, path in files.found.items():
-            _upload(client, digest, path, shown)
+        with Delivery(client, session.settings.models) as delivery:
+
+            def gather(command: Command) -> dict[str, str] | None:
+                files = local_files(command, folder)
+                if files is None:
+                    return None
+                return {name: delivery.take(path) for name, path in files.items()}
+
+            request = {"model": model} | create_request(modelfile, gather)
+            if quantize:
+                request["quantize"] = quantize
+            delivery.bring(shown)
         follow(client.create(request), shown)
-
-
-class LocalFiles:
-    """The files under ``folder`` that a Modelfile means, hashed; ``found`` is by digest."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.found: dict[str, Path] = {}
-
-    def gather(self, argument: str) -> dict[str, str] | None:
-        """The digests, by name, of what FROM or ADAPTER name; None if they name no file."""
-        files = local_files(argument, self._folder)
-        if files is None:
-            return None
-        digests = {name: _digest(path) for name, path in files.items()}
-        self.found |= {digests[name]: path for name, path in files.items()}
-        return digests
 
 
 def _read(file: str) -> tuple[Modelfile | None, Path]:
@@ -66,28 +54,5 @@ def _read(file: str) -> tuple[Modelfile | None, Path]:
             return Modelfile.parse(read_all(content, str(path))), path.parent
     except FileNotFoundError:
         return None if file else Modelfile.parse("FROM ."), path.parent
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}") from error
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as content:
-            return "sha256:" + hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}") from error
-
-
-def _upload(client: Client, digest: str, path: Path, shown: Progress) -> None:
-    """Send the file, unless the server has it."""
-    if client.has_blob(digest):
-        return
-    label = f"copying file {path.name}"
-    try:
-        with path.open("rb") as content:
-            size = path.stat().st_size
-            client.upload_blob(
-                digest, content, size, lambda sent: shown.transfer(digest, label, sent, size)
-            )
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}") from error

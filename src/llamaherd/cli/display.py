@@ -35,11 +35,12 @@ class Progress(Protocol):
 
 def progress() -> AbstractContextManager[Progress]:
     """Progress on stderr, as it suits what stderr is."""
+    moving = None
     if sys.stderr.isatty():
-        from llamaherd.cli.terminal import TerminalProgress
+        from llamaherd.cli.terminal import terminal_progress
 
-        return TerminalProgress()
-    return PlainProgress(sys.stderr)
+        moving = terminal_progress()
+    return moving or PlainProgress(sys.stderr)
 
 
 class PlainProgress(AbstractContextManager["PlainProgress"]):
@@ -74,9 +75,9 @@ def follow(events: Iterable[Object], shown: Progress) -> None:
     """Show what the server reports while it creates, pulls or pushes a model."""
     for event in events:
         status = str(event.get("status", ""))
-        if event.get("digest"):
-            completed, total = int(event.get("completed") or 0), int(event.get("total") or 0)
-            shown.transfer(str(event["digest"]), status, completed, total)
+        completed, total = int(event.get("completed") or 0), int(event.get("total") or 0)
+        if event.get("digest") or total:
+            shown.transfer(str(event.get("digest") or status), status, completed, total)
         elif status:
             shown.status(status)
 

@@ -74,7 +74,7 @@ def _parameters(text: str) -> Rows:
 
 
 def _metadata(info: Object) -> Rows:
-    return [(key, _value(info[key])) for key in sorted(info)]
+    return [(key, _go_value(info[key])) for key in sorted(info)]
 
 
 def _tensors(tensors: list[Object]) -> Rows:
@@ -87,22 +87,31 @@ def _tensors(tensors: list[Object]) -> Rows:
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list):
-        return _array(value)
     return "" if value is None else str(value)
 
 
-def _array(items: list[Any]) -> str:
+def _go_value(value: Any) -> str:
+    """As Ollama prints metadata: every number is a float to it, written in the shortest way."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        # Metadata is rarely asked for, and Go's formats take long to import.
+        from llamaherd.prompt.go_format import format_shortest
+
+        return f"{'-' if value < 0 else ''}{format_shortest(abs(float(value)))}"
+    if isinstance(value, list):
+        return _array(value, _go_value)
+    return "<nil>" if value is None else _value(value)
+
+
+def _array(items: list[Any], spell: Callable[[Any], str]) -> str:
     """As many items as ``ARRAY_WIDTH`` holds, at least one, and how many more there are."""
     shown, width = 0, 1
     for item in items:
-        width += cell_width(_value(item)) + (2 if shown else 0)
+        width += cell_width(spell(item)) + (2 if shown else 0)
         if shown and width > ARRAY_WIDTH:
             break
         shown += 1
-    if shown == len(items):
-        return _list(items)
-    return f"{_list(items[:shown])[:-1]} ...+{len(items) - shown} more]"
+    found = " ".join(map(spell, items[:shown]))
+    return f"[{found}]" if shown == len(items) else f"[{found} ...+{len(items) - shown} more]"
 
 
 def _list(items: list[Any]) -> str:

@@ -22,11 +22,19 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Column, Table
+from rich.text import Text
 
 
 def _unbroken() -> Column:
     """Keeps its line whole where the terminal is narrow, so that the bar gives way."""
     return Column(no_wrap=True)
+
+
+class _Speed(TransferSpeedColumn):
+    """Nothing where a transfer was over before it had a speed."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.finished_speed or task.speed else Text()
 
 
 _DESCRIPTION: Final = TextColumn("{task.description}", markup=False)
@@ -36,7 +44,7 @@ _TRANSFER: Final[tuple[ProgressColumn, ...]] = (
     TaskProgressColumn(table_column=_unbroken()),
     BarColumn(),
     DownloadColumn(table_column=_unbroken()),
-    TransferSpeedColumn(table_column=_unbroken()),
+    _Speed(table_column=_unbroken()),
     TimeRemainingColumn(table_column=_unbroken()),
 )
 
@@ -44,8 +52,8 @@ _TRANSFER: Final[tuple[ProgressColumn, ...]] = (
 class TerminalProgress(AbstractContextManager["TerminalProgress"]):
     """Lines that stay below each other in the order in which their steps began."""
 
-    def __init__(self) -> None:
-        self._lines = _Lines(console=Console(stderr=True))
+    def __init__(self, console: Console) -> None:
+        self._lines = _Lines(console=console)
         self._status: Task | None = None
         self._transfers: dict[str, TaskID] = {}
 
@@ -65,6 +73,10 @@ class TerminalProgress(AbstractContextManager["TerminalProgress"]):
         self._status = self._lines.tasks[self._lines.task_ids.index(task)]
 
     def transfer(self, key: str, label: str, completed: int, total: int) -> None:
+        if self._status is not None and self._status.description == label:
+            # The step turns out to have an amount.
+            self._lines.remove_task(self._status.id)
+            self._status = None
         self._end_status()
         if key not in self._transfers:
             self._transfers[key] = self._lines.add_task(label, total=total, transfer=True)
@@ -74,6 +86,12 @@ class TerminalProgress(AbstractContextManager["TerminalProgress"]):
         if self._status is not None:
             self._lines.update(self._status.id, total=1, completed=1)
             self._status = None
+
+
+def terminal_progress() -> TerminalProgress | None:
+    """None for a terminal in which nothing can move, such as TERM=dumb or TTY_INTERACTIVE=0."""
+    console = Console(stderr=True)
+    return TerminalProgress(console) if console.is_interactive else None
 
 
 class _Lines(Progress):

@@ -8,35 +8,29 @@ changed one.
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from llamaherd.api.requests import CreateRequest
-from llamaherd.create.convert.process import convert
 from llamaherd.create.layers import (
     Part,
     base_part,
-    converted_part,
     encode_messages,
     encode_parameters,
-    gguf_part,
     manifest_of,
     new_part,
 )
-from llamaherd.errors import BadRequest, NotFound, OptionError, TemplateError
+from llamaherd.create.sources import Sources
+from llamaherd.errors import BadRequest, OptionError, TemplateError
 from llamaherd.messages import ROLES, Message
 from llamaherd.options import OPTIONS, check_option
 from llamaherd.prompt import go_parse
 from llamaherd.prompt.known import recognise
-from llamaherd.store.blobs import BlobStore, parse_digest
-from llamaherd.store.files import store_errors
+from llamaherd.store.blobs import BlobStore
 from llamaherd.store.library import Library
 from llamaherd.store.manifests import MediaType
 from llamaherd.store.model import MAX_LAYER_SIZE, decode_json
 from llamaherd.store.names import Name
 from llamaherd.store.progress import Progress
-
-_MAGIC: Final = b"GGUF"
 
 
 def create_model(
@@ -49,17 +43,24 @@ def create_model(
     ``ModelNotFound`` (``from``), ``InvalidGGUF``, ``StoreError`` and ``ConversionFailed``.
     """
     name = Name.parse(request.model)
-    parts = yield from _base(library, request)
-    parts = _with_changes(library.blobs, parts, request)
-    manifest, new_blobs = manifest_of(parts)
-    for part in parts:
-        yield Progress(part.status)
-    yield Progress("writing manifest")
-    library.commit(name, manifest, new_blobs, keep_replaced=keep_replaced)
+    sources = Sources(library)
+    try:
+        parts = yield from _base(library, sources, request)
+        parts = _with_changes(library.blobs, parts, request)
+        manifest, new_blobs = manifest_of(parts)
+        for part in parts:
+            yield Progress(part.status)
+        yield Progress("writing manifest")
+        library.commit(name, manifest, new_blobs, keep_replaced=keep_replaced)
+    except BaseException:
+        sources.discard()
+        raise
     yield Progress("success")
 
 
-def _base(library: Library, request: CreateRequest) -> Generator[Progress, None, list[Part]]:
+def _base(
+    library: Library, sources: Sources, request: CreateRequest
+) -> Generator[Progress, None, list[Part]]:
     """The layers to begin with: those of ``from`` or ``files``, and the adapters."""
     if request.quantize:
         raise BadRequest("quantize is not supported yet")
@@ -68,17 +69,14 @@ def _base(library: Library, request: CreateRequest) -> Generator[Progress, None,
     if request.from_:
         parts = _parts_of_model(library, Name.parse(request.from_))
     elif request.files:
-        if _are_safetensors(request.files):
-            parts = yield from _converted_parts(library.blobs, request.files)
-        else:
-            parts = yield from _parts_of_files(library.blobs, "files", request.files)
+        parts = yield from sources.model(request.files)
         if [part.kind for part in parts].count(MediaType.MODEL) != 1:
             raise BadRequest("files must hold exactly one model, not parts of one or several")
         parts += _recognised_template(library.blobs, parts)
     else:
         raise BadRequest("neither 'from' or 'files' was specified")
     if request.adapters:
-        parts += yield from _parts_of_adapters(library.blobs, request.adapters)
+        parts += yield from sources.adapters(request.adapters, parts)
     return parts
 
 
@@ -86,60 +84,6 @@ def _parts_of_model(library: Library, name: Name) -> list[Part]:
     stored = library.manifest(name)
     layers = stored.manifest.layers or []
     return [base_part(library.blobs, layer, stored.name.short) for layer in layers]
-
-
-def _parts_of_adapters(
-    blobs: BlobStore, adapters: dict[str, str]
-) -> Generator[Progress, None, list[Part]]:
-    if len(adapters) > 1:
-        raise BadRequest("only one adapter is currently supported")
-    parts = yield from _parts_of_files(blobs, "adapters", adapters)
-    for part in parts:
-        if part.kind != MediaType.ADAPTER:
-            raise BadRequest(f"adapters: {next(iter(adapters))} is a model, not an adapter")
-    return parts
-
-
-def _parts_of_files(
-    blobs: BlobStore, field: str, files: dict[str, str]
-) -> Generator[Progress, None, list[Part]]:
-    """One layer for each GGUF file, the model first."""
-    if _are_safetensors(files):
-        raise BadRequest(f"{field}: safetensors are not supported yet, only GGUF")
-    parts = []
-    for file in sorted(files):
-        yield Progress("parsing GGUF")
-        digest = parse_digest(files[file])
-        path = _uploaded(blobs, digest)
-        with store_errors("read", path), path.open("rb") as content:
-            is_gguf = content.read(len(_MAGIC)) == _MAGIC
-        if not is_gguf:
-            is_named_so = file.endswith(".gguf")
-            raise BadRequest(
-                "supplied file was not in GGUF format" if is_named_so else "unknown type"
-            )
-        parts.append(gguf_part(blobs, digest))
-    return sorted(parts, key=lambda part: part.kind != MediaType.MODEL)
-
-
-def _are_safetensors(files: dict[str, str]) -> bool:
-    return any(file.endswith(".safetensors") for file in files)
-
-
-def _converted_parts(
-    blobs: BlobStore, files: dict[str, str]
-) -> Generator[Progress, None, list[Part]]:
-    """The one layer that a folder of safetensors becomes."""
-    paths = {file: _uploaded(blobs, parse_digest(digest)) for file, digest in files.items()}
-    digest = yield from convert(blobs, paths)
-    return [converted_part(blobs, digest)]
-
-
-def _uploaded(blobs: BlobStore, digest: str) -> Path:
-    path = blobs.path(digest)
-    if not blobs.exists(digest):
-        raise NotFound(f"open {path}: no such file or directory")
-    return path
 
 
 def _recognised_template(blobs: BlobStore, parts: list[Part]) -> list[Part]:

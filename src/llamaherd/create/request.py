@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from llamaherd.create.modelfile import Command, Modelfile
+from llamaherd.create.shards import ShardName
 from llamaherd.errors import BadRequest, ModelfileError, NotFound, OptionError
 from llamaherd.options import OPTIONS, check_option
 
@@ -34,6 +35,13 @@ _WEIGHTS: Final = (
     ("*.gguf",),
     ("*.bin",),
 )
+_ADAPTERS: Final = (
+    ("adapter_model*.safetensors",),
+    ("adapters.safetensors",),
+    ("*.gguf",),
+)
+_ADAPTER_COMPANIONS: Final = ("adapter_config.json",)
+
 _COMPANIONS: Final = (
     "*.json",
     "*/*.json",
@@ -42,8 +50,8 @@ _COMPANIONS: Final = (
     "chat_template.jinja",
 )
 
-#: The digests by file name of what a path means; None when nothing is there.
-Upload = Callable[[str], Mapping[str, str] | None]
+#: The digests by file name of what FROM or ADAPTER mean; None when nothing is there.
+Upload = Callable[[Command], Mapping[str, str] | None]
 
 
 def create_request(modelfile: Modelfile, upload: Upload) -> dict[str, Any]:
@@ -53,17 +61,18 @@ def create_request(modelfile: Modelfile, upload: Upload) -> dict[str, Any]:
     Raises ``ModelfileError`` for parameters that don't exist or have values of the wrong kind.
     """
     request: dict[str, Any] = {}
+    adapters: list[Mapping[str, str]] = []
     for command in modelfile.commands:
         match command.instruction:
             case "from":
-                if (files := upload(command.value)) is None:
+                if (files := upload(command)) is None:
                     request["from"] = command.value
                 else:
                     request.setdefault("files", {}).update(files)
             case "adapter":
-                if (files := upload(command.value)) is None:
+                if (files := upload(command)) is None:
                     raise ModelfileError(f"no adapter at {command.value}", command.line)
-                request["adapters"] = dict(files)
+                adapters.append(files)
             case "template" | "system":
                 request[command.instruction] = command.value
             case "license":
@@ -73,7 +82,24 @@ def create_request(modelfile: Modelfile, upload: Upload) -> dict[str, Any]:
                 request.setdefault("messages", []).append(message)
             case "parameter":
                 _add_parameter(request, command)
+    if adapters:
+        request["adapters"] = _adapter_files(adapters)
     return request
+
+
+def _adapter_files(adapters: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """All in one table: where there are several, each in a folder of its own, named in order.
+
+    A single one keeps the names that Ollama's client sends.
+    """
+    if len(adapters) == 1:
+        return dict(adapters[0])
+    width = len(str(len(adapters)))
+    return {
+        f"{number:0{width}}/{name}": digest
+        for number, files in enumerate(adapters, start=1)
+        for name, digest in files.items()
+    }
 
 
 def _add_parameter(request: dict[str, Any], command: Command) -> None:
@@ -118,32 +144,52 @@ def parse_parameter(name: str, text: str) -> Any:
         raise BadRequest(str(error)) from error
 
 
-def local_files(argument: str, folder: Path) -> dict[str, Path] | None:
+def local_files(command: Command, folder: Path) -> dict[str, Path] | None:
     """The files that FROM or ADAPTER mean, by their names in the request; None if there are none.
 
-    ``argument`` is relative to ``folder``, where the Modelfile is, and ``~`` is the home folder. Of
-    a folder, all that makes up a model is taken. Raises ``NotFound`` when nothing in it does, and
-    ``BadRequest`` when a link leads out of it, or for what is no file, such as a device.
+    A path is relative to ``folder``, where the Modelfile is, and ``~`` is the home folder. Of a
+    folder, all that makes up a model or an adapter is taken; of a shard, all shards. Raises
+    ``NotFound`` when nothing in it does, and ``BadRequest`` when a link leads out of it, when a
+    shard is missing, or for what is no file, such as a device.
     """
     try:
-        path = folder / Path(argument).expanduser()
+        path = folder / Path(command.value).expanduser()
         if not path.exists():
             return None
     except (OSError, ValueError, RuntimeError):
         return None
+    is_adapter = command.instruction == "adapter"
     if path.is_file():
-        return {path.name: path}
+        return _with_companions(path, is_adapter)
     if not path.is_dir():
         raise BadRequest(f"{path} is neither a file nor a folder")
-    found = next(filter(None, (_glob(path, patterns) for patterns in _WEIGHTS)), None)
+    weights = _ADAPTERS if is_adapter else _WEIGHTS
+    found = next(filter(None, (_glob(path, patterns) for patterns in weights)), None)
     if found is None:
         raise NotFound("no Modelfile or safetensors files found")
     files = {}
-    for file in (*found, *_glob(path, _COMPANIONS)):
+    for file in (*found, *_glob(path, _ADAPTER_COMPANIONS if is_adapter else _COMPANIONS)):
         if not file.resolve().is_relative_to(path.resolve()):
             raise BadRequest(f"insecure path: {file} is a link that leads out of {path}")
         files[file.relative_to(path).as_posix()] = file
     return files
+
+
+def _with_companions(path: Path, is_adapter: bool) -> dict[str, Path]:
+    """A file, and those beside it without which it is nothing."""
+    names = [path.name]
+    shard = ShardName.parse(path.name)
+    if is_adapter and path.suffix == ".safetensors":
+        names += [name for name in _ADAPTER_COMPANIONS if path.with_name(name).is_file()]
+    elif shard is not None and 1 <= shard.number <= shard.count:
+        names = [str(shard.sibling(number + 1)) for number in range(shard.count)]
+    folders = (path.parent.resolve(), path.resolve().parent)
+    for file in map(path.with_name, names):
+        if not file.is_file():
+            raise BadRequest(f"{file.name} is missing beside {path.name}")
+        if file.resolve().parent not in folders:
+            raise BadRequest(f"insecure path: {file} is a link that leads out of {path.parent}")
+    return {name: path.with_name(name) for name in names}
 
 
 def _glob(folder: Path, patterns: tuple[str, ...]) -> list[Path]:

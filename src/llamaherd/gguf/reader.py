@@ -47,8 +47,12 @@ D = TypeVar("D")
 
 
 class _Entry(NamedTuple):
+    """``start`` is where the key begins, ``offset`` where the value does."""
+
     type: ValueType
+    start: int
     offset: int
+    end: int
 
 
 class Metadata(Mapping[str, Value]):
@@ -65,8 +69,8 @@ class Metadata(Mapping[str, Value]):
         self._items_left = MAX_ITEMS
 
     def __getitem__(self, key: str) -> Value:
-        type_, offset = self._entry(key)
-        return read_value(self._source, type_, offset, f"key {key!r}")
+        entry = self._entry(key)
+        return read_value(self._source, entry.type, entry.offset, f"key {key!r}")
 
     def __contains__(self, key: object) -> bool:
         while key not in self._entries and len(self._entries) < self._count:
@@ -84,6 +88,11 @@ class Metadata(Mapping[str, Value]):
         """How the file stores the value. Raises KeyError."""
         return self._entry(key).type
 
+    def encoded(self, key: str) -> bytes:
+        """The key, its type and its value as they stand in the file. Raises KeyError."""
+        entry = self._entry(key)
+        return self._source.read(entry.start, entry.end - entry.start, f"key {key!r}")
+
     @property
     def end(self) -> int:
         """Where in the file the metadata ends."""
@@ -100,7 +109,7 @@ class Metadata(Mapping[str, Value]):
             self._find_next()
 
     def _find_next(self) -> None:
-        source = self._source
+        source, start = self._source, self._next
         key, offset = self._read_key()
         what = f"key {key!r}"
         type_, offset = read_value_type(source, offset, what)
@@ -108,7 +117,7 @@ class Metadata(Mapping[str, Value]):
         end = walker.end(type_, offset, what)
         if end > MAX_METADATA_BYTES:
             raise source.invalid(what, offset, f"metadata beyond {MAX_METADATA_BYTES} bytes")
-        self._entries[key] = _Entry(type_, offset)
+        self._entries[key] = _Entry(type_, start, offset, end)
         self._next = end
         self._items_left = walker.budget
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 _BUFFER: Final = re.compile(
-    r"(?P<device>\S+) +(?P<kind>model|KV|RS|compute|output) buffer size = +(?P<size>[\d.]+) MiB"
+    r"(?P<device>\S+) +(?P<kind>model|LoRA|KV|RS|compute|output) buffer size"
+    r" = +(?P<size>[\d.]+) MiB"
 )
 
 #: Weights in a layout of the processor's liking: copies, so that the mapped file's pages that they
@@ -43,8 +44,8 @@ def memory_use(log: Iterable[str]) -> MemoryUse:
         if found := _BUFFER.search(line):
             key = found["device"], found["kind"]
             size = round(float(found["size"]) * 2**20)
-            # One device may have several model buffers (split files) and caches (sliding windows).
-            added = found["kind"] in ("model", "KV", "RS")
+            # One device may have several of each: for split files, adapters, sliding windows.
+            added = found["kind"] in ("model", "LoRA", "KV", "RS")
             sizes[key] = size + (sizes.get(key, 0) if added else 0)
 
     def total(*kinds: str) -> int:
@@ -58,7 +59,7 @@ def memory_use(log: Iterable[str]) -> MemoryUse:
         )
 
     return MemoryUse(
-        model=total("model") - min(weights(r".*_Mapped$"), weights(_COPIES)),
+        model=total("model", "LoRA") - min(weights(r".*_Mapped$"), weights(_COPIES)),
         cache=total("KV", "RS"),
         compute=total("compute", "output"),
         vram=sum(size for (device, _), size in sizes.items() if not _HOST.match(device)),

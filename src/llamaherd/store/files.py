@@ -61,6 +61,17 @@ def publish(file: IO[bytes], temporary: Path, path: Path) -> None:
         sync_folder(path.parent)
 
 
+def publish_shared(temporary: Path, path: Path) -> None:
+    """As ``publish``, for a file that is shared with another name and stays as it is."""
+    with store_errors("write", path):
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        # Between two names of one file, a rename does nothing.
+        temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Readers see the old content or the new one, never a part; raises ``StoreError``."""
     file, temporary = open_temporary(path.parent)

@@ -115,6 +115,11 @@ class Library:
             if deleted is not None:
                 self._remove_unused(layer.digest for layer in deleted.manifest.blobs)
 
+    def forget(self, digest: str) -> None:
+        """Removes a blob that was needed for a while, unless some model has it."""
+        with self._lock.held():
+            self._remove_unused([digest])
+
     def prune(self) -> int:
         """Removes old blobs that no manifest mentions, and downloads given up; how many files."""
         removed = 0

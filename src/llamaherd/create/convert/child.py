@@ -1,7 +1,7 @@
 """The process that converts: ``python -m llamaherd.create.convert.child DESCRIPTOR``.
 
-It reads a line of JSON from standard input, the files by name, writes the GGUF to the file
-descriptor it was given, and says on standard output how it goes on, in lines of JSON as well.
+It reads its job from standard input, a line of JSON, writes the GGUF to the file descriptor it was
+given, and says on standard output how it goes on, in lines of JSON as well.
 Should standard input end, the server is gone, and so is this process.
 """
 
@@ -12,19 +12,32 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
+from llamaherd.create.convert.adapters.conversion import AdapterConversion
 from llamaherd.create.convert.convert import Conversion
 from llamaherd.create.convert.folder import ModelFolder
+from llamaherd.create.convert.jobs import ConvertAdapter, ConvertModel, Files, Job, MergeShards
+from llamaherd.create.convert.merge import Merge
 from llamaherd.create.convert.report import Converted, Failed, Report, Underway
 from llamaherd.create.convert.writer import Bytes
 from llamaherd.errors import BadRequest, LlamaherdError, StoreError
 
 #: How often progress is told, in seconds.
 _INTERVAL: Final = 0.2
+
+
+class Work(Protocol):
+    """What a job comes to: ``nbytes`` of tensors, and all of the file in order."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def write(self, write: Callable[[Bytes], object]) -> None: ...
 
 
 class Output:
@@ -57,17 +70,32 @@ class Output:
 
 
 def main(arguments: list[str]) -> int:
-    files = msgspec.json.decode(sys.stdin.buffer.readline(), type=dict[str, str])
+    job: Job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
     threading.Thread(target=_end_with_server, daemon=True).start()
     try:
-        conversion = Conversion(ModelFolder({name: Path(path) for name, path in files.items()}))
-        output = Output(int(arguments[0]), conversion.nbytes)
-        conversion.write(output.write)
+        work = _work(job)
+        output = Output(int(arguments[0]), work.nbytes)
+        work.write(output.write)
     except LlamaherdError as error:
         _tell(Failed(error.message, is_request=isinstance(error, BadRequest)))
         return 1
     _tell(Converted(output.digest))
     return 0
+
+
+def _work(job: Job) -> Work:
+    """All that can be wrong with the files is found here, before anything is written."""
+    match job:
+        case ConvertModel(files):
+            return Conversion(ModelFolder(_paths(files)))
+        case ConvertAdapter(files, base):
+            return AdapterConversion(ModelFolder(_paths(files)), Path(base))
+        case MergeShards(files):
+            return Merge(_paths(files))
+
+
+def _paths(files: Files) -> dict[str, Path]:
+    return {name: Path(path) for name, path in files.items()}
 
 
 def _end_with_server() -> None:

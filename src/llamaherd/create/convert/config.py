@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 from llamaherd.errors import BadRequest
@@ -25,6 +26,10 @@ class Config:
     def __init__(self, values: dict[str, Any], where: str = CONFIG_FILE) -> None:
         self._values = values
         self._where = where
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys, as they are written."""
+        return iter(self._values)
 
     def get(self, *names: str) -> Any:
         """The value as it is, None if there is none."""

@@ -27,20 +27,25 @@ def converted(
     *,
     head_rows: int = 0,
     plus: float = 0.0,
+    times: float = 1.0,
     skip: int = 0,
+    transposed: bool = False,
 ) -> Iterator[memoryview]:
     """The bytes of ``source``, without its first ``skip`` elements, as ``target``.
 
-    ``head_rows`` says how many rows make a head whose rotary halves must be interleaved; ``plus``
-    is added to every element. Each piece is valid until the next is asked for. Raises
-    ``BadRequest`` for numbers that F16 can't hold, and when the file has changed.
+    ``head_rows`` says how many rows make a head whose rotary halves must be interleaved; every
+    element is multiplied by ``times``, and ``plus`` is added to it. A matrix can come
+    ``transposed``, whole. Each piece is valid until the next is asked for. Raises ``BadRequest``
+    for numbers that F16 can't hold, and when the file has changed.
     """
-    group = head_rows * _row_length(source) if head_rows else 1
+    row = source.shape[0] if transposed else _row_length(source)
+    group = head_rows * row if head_rows else row if transposed else 1
     size = max(PIECE // group, 1) * group
-    for elements in _read(source, skip, size):
+    read = _read_transposed(source, size) if transposed else _read(source, skip, size)
+    for elements in read:
         if head_rows:
             elements = _interleaved(elements, head_rows, group)
-        yield _as_type(elements, source, target, plus).data.cast("B")
+        yield _as_type(elements, source, target, times, plus).data.cast("B")
 
 
 def _row_length(source: StoredTensor) -> int:
@@ -60,6 +65,21 @@ def _read(source: StoredTensor, skip: int, size: int) -> Iterator[_Elements]:
             yield elements
 
 
+def _read_transposed(source: StoredTensor, size: int) -> Iterator[_Elements]:
+    """``size`` elements at a time, which are whole columns of the stored matrix."""
+    kind = np.dtype(_STORED_AS[source.dtype])
+    rows, columns = source.shape
+    width = min(size // rows, columns)
+    buffer = np.empty((rows, width), kind)
+    with store_errors("read", source.path), source.path.open("rb", buffering=0) as file:
+        for start in range(0, columns, width):
+            block = buffer[:, : min(width, columns - start)]
+            for index, row in enumerate(block):
+                file.seek(source.offset + (index * columns + start) * kind.itemsize)
+                _fill(file.fileno(), row.data.cast("B"), source)
+            yield np.ascontiguousarray(block.T).reshape(-1)
+
+
 def _fill(descriptor: int, target: memoryview, source: StoredTensor) -> None:
     done = 0
     while done < len(target):
@@ -76,11 +96,13 @@ def _interleaved(elements: _Elements, head_rows: int, group: int) -> _Elements:
 
 
 def _as_type(
-    elements: _Elements, source: StoredTensor, target: ElementType, plus: float
+    elements: _Elements, source: StoredTensor, target: ElementType, times: float, plus: float
 ) -> _Elements:
-    if not plus and source.dtype == target.name:
+    if not plus and times == 1 and source.dtype == target.name:
         return elements
     numbers = _as_floats(elements)
+    if times != 1:
+        numbers = numbers * np.float32(times)
     if plus:
         numbers = numbers + np.float32(plus)
     if target is ElementType.F32:

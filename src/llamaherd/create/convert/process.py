@@ -7,20 +7,18 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Generator, Iterator
 from typing import IO, Final
 
 import msgspec
 
+from llamaherd.create.convert.jobs import Job
 from llamaherd.create.convert.report import Converted, Failed, Report, Underway
 from llamaherd.errors import BadRequest, ConversionFailed, StoreError
 from llamaherd.runner.child import Exit
 from llamaherd.store.blobs import BlobStore
 from llamaherd.store.files import discard, open_temporary, publish
 from llamaherd.store.progress import Progress
-
-STATUS: Final = "converting model"
 
 #: Seconds between two lines of progress when the process says nothing, so that a caller who has
 #: lost interest can stop it then.
@@ -29,38 +27,38 @@ _PATIENCE: Final = 0.5
 _READ: Final = 1 << 16
 
 
-def convert(blobs: BlobStore, files: Mapping[str, Path]) -> Generator[Progress, None, str]:
-    """The digest of the GGUF, which is then in the store, made of safetensors and what belongs to
-    them, by their names in the folder.
+def convert(blobs: BlobStore, job: Job) -> Generator[Progress, None, str]:
+    """The digest of the GGUF that comes of ``job``, which is then in the store.
 
     Closing the generator ends the conversion. Raises ``BadRequest`` when the files can't be
     converted, ``StoreError`` and ``ConversionFailed``; then nothing is left in the store.
     """
-    yield Progress(STATUS)
+    yield Progress(job.status)
     file, temporary = open_temporary(blobs.folder)
     try:
-        digest = yield from _run(file.fileno(), files)
+        digest = yield from _run(file.fileno(), job)
         publish(file, temporary, blobs.path(digest))
     finally:
         discard(file, temporary)
     return digest
 
 
-def _run(descriptor: int, files: Mapping[str, Path]) -> Generator[Progress, None, str]:
+def _run(descriptor: int, job: Job) -> Generator[Progress, None, str]:
     # -P keeps a folder named llamaherd in the working directory from being run instead.
     command = [sys.executable, "-P", "-m", f"{__package__}.child", str(descriptor)]
     with tempfile.TemporaryFile() as errors, _process(command, descriptor, errors) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        request = msgspec.json.encode({name: str(path) for name, path in files.items()})
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(request + b"\n")
-        last: Report | None = None
-        for last in _reports(process.stdout):
-            if isinstance(last, Underway):
-                yield Progress(STATUS, total=last.total, completed=last.completed)
+            process.stdin.write(msgspec.json.encode(job) + b"\n")
+        outcome: Report | None = None
+        for report in _reports(process.stdout):
+            if isinstance(report, Underway):
+                yield Progress(job.status, total=report.total, completed=report.completed)
+            else:
+                outcome = report
         returncode = process.wait()
-        return _digest(last, returncode, errors)
+        return _digest(outcome, returncode, errors)
 
 
 @contextlib.contextmanager
@@ -106,8 +104,8 @@ def _reports(output: IO[bytes]) -> Iterator[Report]:
             yield report
 
 
-def _digest(last: Report | None, returncode: int, errors: IO[bytes]) -> str:
-    match last:
+def _digest(outcome: Report | None, returncode: int, errors: IO[bytes]) -> str:
+    match outcome:
         case Converted(digest) if returncode == 0:
             return digest
         case Failed(message, is_request):

@@ -19,7 +19,7 @@ Bytes = bytes | bytearray | memoryview
 
 _MAGIC: Final = b"GGUF"
 _VERSION: Final = 3
-_ALIGNMENT: Final = 32
+ALIGNMENT: Final = 32
 
 _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
@@ -57,7 +57,8 @@ def write_gguf(
     write: Callable[[Bytes], object], metadata: Mapping[str, Value], tensors: Sequence[Tensor]
 ) -> None:
     """``int`` is written as UINT32, ``float`` as FLOAT32, ``bytes`` as an array of UINT8."""
-    write(_header(metadata, tensors))
+    entries = [_entry(key, value) for key, value in metadata.items()]
+    write(encode_header(entries, [_described(tensor) for tensor in tensors]))
     for tensor in tensors:
         written = 0
         for piece in tensor.pieces():
@@ -65,23 +66,43 @@ def write_gguf(
             written += len(piece)
         if written != tensor.nbytes:
             raise AssertionError(f"{tensor.name} has {written} bytes, not {tensor.nbytes}")
-        write(bytes(-written % _ALIGNMENT))
+        write(bytes(-written % ALIGNMENT))
 
 
-def _header(metadata: Mapping[str, Value], tensors: Sequence[Tensor]) -> bytes:
-    parts = [_MAGIC, _U32.pack(_VERSION), _U64.pack(len(tensors)), _U64.pack(len(metadata))]
-    for key, value in metadata.items():
-        kind, content = _encode(value)
-        parts += (_string(key), _U32.pack(kind), content)
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A tensor as the header has it: the elements of a row first, ``type`` by its number."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    nbytes: int
+
+
+def encode_header(
+    entries: Sequence[bytes], tensors: Sequence[Description], alignment: int = ALIGNMENT
+) -> bytes:
+    """All that comes before the tensors' data, which follow in order, each padded to
+    ``alignment``; ``entries`` are keys with their values, encoded."""
+    parts = [_MAGIC, _U32.pack(_VERSION), _U64.pack(len(tensors)), _U64.pack(len(entries))]
+    parts += entries
     offset = 0
     for tensor in tensors:
-        shape = tensor.shape[::-1]
-        parts += (_string(tensor.name), _U32.pack(len(shape)))
-        parts += (_U64.pack(size) for size in shape)
+        parts += (_string(tensor.name), _U32.pack(len(tensor.shape)))
+        parts += (_U64.pack(size) for size in tensor.shape)
         parts.append(_INFO.pack(tensor.type, offset))
-        offset += tensor.nbytes + -tensor.nbytes % _ALIGNMENT
-    parts.append(bytes(-sum(map(len, parts)) % _ALIGNMENT))
+        offset += tensor.nbytes + -tensor.nbytes % alignment
+    parts.append(bytes(-sum(map(len, parts)) % alignment))
     return b"".join(parts)
+
+
+def _described(tensor: Tensor) -> Description:
+    return Description(tensor.name, tensor.shape[::-1], tensor.type, tensor.nbytes)
+
+
+def _entry(key: str, value: Value) -> bytes:
+    kind, content = _encode(value)
+    return b"".join((_string(key), _U32.pack(kind), content))
 
 
 def _encode(value: Value) -> tuple[ValueType, bytes]:

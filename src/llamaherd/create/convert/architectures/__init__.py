@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from llamaherd.create.convert.architectures.bert import BERT, ROBERTA
@@ -29,6 +30,17 @@ ARCHITECTURES: Final = {
     "XLMRobertaModel": ROBERTA,
     "NomicBertModel": NOMIC_BERT,
 }
+
+#: By llama.cpp's names, for models that were converted already.
+_CONVERTED: Final = {
+    architecture.name: architecture
+    for architecture in (LLAMA, GEMMA, GEMMA2, GEMMA3, PHI3, QWEN2, QWEN3, NOMIC_BERT)
+} | {"bert": replace(BERT, prefixes=(*BERT.prefixes, *ROBERTA.prefixes))}
+
+
+def architecture_named(name: str, experts: int = 0) -> Architecture | None:
+    """The architecture that llama.cpp calls ``name``; None if it is one that isn't converted."""
+    return MIXTRAL if name == MIXTRAL.name and experts else _CONVERTED.get(name)
 
 
 def architecture_of(config: Config) -> Architecture:
