@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from llamaherd.create.convert import process
+from llamaherd.create import process
 from llamaherd.create.convert.jobs import ConvertModel
 from llamaherd.create.convert.process import convert
 from llamaherd.errors import BadRequest, ConversionFailed, StoreError
@@ -33,6 +33,7 @@ from tests.support.checkpoints import (
     write_tokenizer,
 )
 from tests.support.cli import ollama
+from tests.support.processes import children
 from tests.support.server import RunningServer, running_server
 
 LLAMA = CASES["llama"]
@@ -68,12 +69,6 @@ def run(blobs: BlobStore, folder: Path) -> tuple[list[Progress], str]:
             progress.append(next(steps))
         except StopIteration as done:
             return progress, done.value
-
-
-def children() -> set[int]:
-    """Processes that this one started and that still run."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    return {int(pid) for task in tasks for pid in task.read_text().split()}
 
 
 @contextmanager
@@ -232,7 +227,7 @@ class TestServer:
         before = set(store.iterdir())
         with server.stream("/api/create", model="big", files=files) as lines:
             assert any("completed" in line for line in lines)
-            (child,) = conversions(server)
+            (child,) = children(server.process.pid, "create.convert.child")
         descriptor = os.pidfd_open(child)
         assert select.select([descriptor], [], [], 60)[0], "the process still runs"
         os.close(descriptor)
@@ -241,15 +236,6 @@ class TestServer:
             server.request("GET", "/")
         assert set(store.iterdir()) == before
         assert server.post("/api/show", model="big").status == 404
-
-
-def conversions(server: RunningServer) -> list[int]:
-    """The processes of the server that convert."""
-    tasks = Path(f"/proc/{server.process.pid}/task").glob("*/children")
-    pids = [int(pid) for task in tasks for pid in task.read_text().split()]
-    return [
-        pid for pid in pids if b"create.convert.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
 
 
 def write_zeros(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:

@@ -1,30 +1,16 @@
-"""Converting in a process of its own, which may crash or be killed without harm."""
+"""Converting in a process of its own."""
 
 from __future__ import annotations
 
-import contextlib
-import select
-import subprocess
-import sys
-import tempfile
-from collections.abc import Generator, Iterator
-from typing import IO, Final
+from collections.abc import Generator
 
 import msgspec
 
 from llamaherd.create.convert.jobs import Job
-from llamaherd.create.convert.report import Converted, Failed, Report, Underway
-from llamaherd.errors import BadRequest, ConversionFailed, StoreError
-from llamaherd.runner.child import Exit
+from llamaherd.create.process import Task, make_blob
+from llamaherd.create.report import Step, Underway
 from llamaherd.store.blobs import BlobStore
-from llamaherd.store.files import discard, open_temporary, publish
 from llamaherd.store.progress import Progress
-
-#: Seconds between two lines of progress when the process says nothing, so that a caller who has
-#: lost interest can stop it then.
-_PATIENCE: Final = 0.5
-
-_READ: Final = 1 << 16
 
 
 def convert(blobs: BlobStore, job: Job) -> Generator[Progress, None, str]:
@@ -33,84 +19,13 @@ def convert(blobs: BlobStore, job: Job) -> Generator[Progress, None, str]:
     Closing the generator ends the conversion. Raises ``BadRequest`` when the files can't be
     converted, ``StoreError`` and ``ConversionFailed``; then nothing is left in the store.
     """
-    yield Progress(job.status)
-    file, temporary = open_temporary(blobs.folder)
-    try:
-        digest = yield from _run(file.fileno(), job)
-        publish(file, temporary, blobs.path(digest))
-    finally:
-        discard(file, temporary)
-    return digest
 
+    def word(step: Step) -> Progress:
+        match step:
+            case Underway(completed, total):
+                return Progress(job.status, total=total, completed=completed)
+            case _:
+                return Progress(job.status)
 
-def _run(descriptor: int, job: Job) -> Generator[Progress, None, str]:
-    # -P keeps a folder named llamaherd in the working directory from being run instead.
-    command = [sys.executable, "-P", "-m", f"{__package__}.child", str(descriptor)]
-    with tempfile.TemporaryFile() as errors, _process(command, descriptor, errors) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(msgspec.json.encode(job) + b"\n")
-        outcome: Report | None = None
-        for report in _reports(process.stdout):
-            if isinstance(report, Underway):
-                yield Progress(job.status, total=report.total, completed=report.completed)
-            else:
-                outcome = report
-        returncode = process.wait()
-        return _digest(outcome, returncode, errors)
-
-
-@contextlib.contextmanager
-def _process(
-    command: list[str], descriptor: int, errors: IO[bytes]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The session of its own keeps a terminal's Ctrl-C for the server, which then decides."""
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            bufsize=0,
-            pass_fds=(descriptor,),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ConversionFailed(f"can't start a process: {error.strerror}") from error
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def _reports(output: IO[bytes]) -> Iterator[Report]:
-    """Each report, and the last one again when there was none for a while."""
-    buffer = b""
-    last = Underway(0, 0)
-    while True:
-        if not select.select([output], [], [], _PATIENCE)[0]:
-            yield last
-            continue
-        received = output.read(_READ)
-        if not received:
-            return
-        *lines, buffer = (buffer + received).split(b"\n")
-        for line in lines:
-            report = msgspec.json.decode(line, type=Report)
-            if isinstance(report, Underway):
-                last = report
-            yield report
-
-
-def _digest(outcome: Report | None, returncode: int, errors: IO[bytes]) -> str:
-    match outcome:
-        case Converted(digest) if returncode == 0:
-            return digest
-        case Failed(message, is_request):
-            raise (BadRequest if is_request else StoreError)(message)
-        case _:
-            errors.seek(0)
-            lines = errors.read().decode(errors="replace").splitlines()
-            raise ConversionFailed(f"the conversion failed, {Exit.of(returncode, lines)}")
+    task = Task(f"{__package__}.child", msgspec.json.encode(job), "conversion", word)
+    return make_blob(blobs, task)

@@ -1,4 +1,4 @@
-"""What a converting process tells the server, each as a line of JSON."""
+"""What a process that makes a blob tells the server, each as a line of JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ class Underway(msgspec.Struct, tag="underway", frozen=True):
     total: int
 
 
-class Converted(msgspec.Struct, tag="converted", frozen=True):
+class Verifying(msgspec.Struct, tag="verifying", frozen=True):
+    """All is written and being looked at."""
+
+
+class Made(msgspec.Struct, tag="made", frozen=True):
     """All is written; ``digest`` is that of the file."""
 
     digest: str
@@ -25,4 +29,5 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
     is_request: bool
 
 
-Report = Underway | Converted | Failed
+Step = Underway | Verifying
+Report = Step | Made | Failed
