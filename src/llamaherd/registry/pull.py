@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterable
 from contextlib import aclosing
 from functools import partial
@@ -15,7 +14,7 @@ from llamaherd.registry.remote import Remote
 from llamaherd.registry.sharing import Downloads, pulling
 from llamaherd.registry.transfer import Pace, Reports, patiently
 from llamaherd.store.blobs import BlobStore
-from llamaherd.store.files import make_folder, store_errors
+from llamaherd.store.files import make_folder, require_space
 from llamaherd.store.library import Library
 from llamaherd.store.manifests import Layer, Manifest, StoredManifest
 from llamaherd.store.model import read_model
@@ -89,17 +88,7 @@ def _check_space(blobs: BlobStore, layers: Iterable[Layer]) -> None:
         if not blobs.exists(layer.digest)
     )
     make_folder(blobs.folder)
-    with store_errors("read", blobs.folder):
-        free = shutil.disk_usage(blobs.folder).free
-    if needed > free:
-        raise StoreError(
-            f"not enough disk space: {_gigabytes(needed)} are to be downloaded,"
-            f" {blobs.folder} has room for {_gigabytes(free)}"
-        )
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+    require_space(blobs.folder, needed, "to be downloaded")
 
 
 def _commit(library: Library, name: Name, manifest: Manifest, keep_replaced: bool) -> bool:

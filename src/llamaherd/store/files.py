@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -33,6 +34,21 @@ def store_errors(action: str, path: Path) -> Iterator[None]:
 def make_folder(folder: Path) -> None:
     with store_errors("create", folder):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def require_space(folder: Path, size: int, purpose: str) -> None:
+    """Raises ``StoreError`` when ``size`` bytes, such as "to be downloaded", don't fit there."""
+    with store_errors("read", folder):
+        free = shutil.disk_usage(folder).free
+    if size > free:
+        raise StoreError(
+            f"not enough disk space: {_gigabytes(size)} are {purpose},"
+            f" {folder} has room for {_gigabytes(free)}"
+        )
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
 
 
 def open_file(path: Path) -> IO[bytes]:
