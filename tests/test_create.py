@@ -335,7 +335,7 @@ class TestNothingHalfDone:
             ({"from": "nosuch"}, ModelNotFound, "model 'nosuch' not found"),
             ({"from": "bad name"}, BadRequest, "invalid model name"),
             ({"from": "tiny", "files": {"m": "x"}}, BadRequest, "only one of 'from' and 'files'"),
-            ({"from": "tiny", "quantize": "q4_0"}, BadRequest, "quantize is not supported yet"),
+            ({"from": "tiny", "quantize": "q9"}, BadRequest, "unsupported quantization type Q9 - "),
             ({"from": "tiny", "template": "{{ if }}"}, BadRequest, "template error: "),
             (
                 {"from": "tiny", "parameters": {"temperature": "hot"}},

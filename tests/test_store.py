@@ -165,6 +165,12 @@ class TestChanges:
         library.delete(TINY)
         assert blobs(library) == {uploaded}
 
+    def test_forgetting_removes_a_blob_that_no_model_has(self, library: Library) -> None:
+        add(library, "tiny", model=b"weights")
+        library.forget(library.blobs.put(b"on the way to another"))
+        library.forget(digest_of(b"weights"))
+        assert blobs(library) == {digest_of(b"weights"), digest_of(CONFIG)}
+
     def test_deleting_a_model_twice_fails_as_ollama_does(self, library: Library) -> None:
         with pytest.raises(ModelNotFound, match=r"^model 'luigi' not found$"):
             library.delete(Name.parse("luigi"))

@@ -16,13 +16,14 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-FileType = Literal["f32", "f16", "q8_0"]
+FileType = Literal["f32", "f16", "bf16", "q8_0"]
 
 VOCABULARY: Final = Path(__file__).parents[1] / "data" / "stories260k-vocab.json"
 
 _FILE_TYPES: Final = {
     "f32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
     "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "bf16": (gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
     "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 }
 
@@ -334,6 +335,8 @@ def _close(writer: gguf.GGUFWriter, path: Path) -> Path:
 def _set_key(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
     for keys in writer.kv_data:
         keys.pop(key, None)
+    if key == "general.alignment":
+        writer.data_alignment = value
     match value:
         case bool():
             writer.add_bool(key, value)

@@ -92,7 +92,12 @@ for _command in (
             Flag(
                 "-f", "--file", default="", help='the Modelfile (default "Modelfile"; "-" is stdin)'
             ),
-            Flag("-q", "--quantize", default="", help="quantize the weights, such as to q4_K_M"),
+            Flag(
+                "-q",
+                "--quantize",
+                default="",
+                help="quantize the model to this level, such as q4_K_M",
+            ),
         ],
     ),
     Command(

@@ -19,6 +19,7 @@ from llamaherd.create.layers import (
     manifest_of,
     new_part,
 )
+from llamaherd.create.quantize.types import parse_target
 from llamaherd.create.sources import Sources
 from llamaherd.errors import BadRequest, OptionError, TemplateError
 from llamaherd.messages import ROLES, Message
@@ -43,9 +44,12 @@ def create_model(
     ``ModelNotFound`` (``from``), ``InvalidGGUF``, ``StoreError`` and ``ConversionFailed``.
     """
     name = Name.parse(request.model)
+    target = parse_target(request.quantize) if request.quantize else None
     sources = Sources(library)
     try:
         parts = yield from _base(library, sources, request)
+        if target is not None:
+            parts = yield from sources.quantized(parts, target)
         parts = _with_changes(library.blobs, parts, request)
         manifest, new_blobs = manifest_of(parts)
         for part in parts:
@@ -62,8 +66,6 @@ def _base(
     library: Library, sources: Sources, request: CreateRequest
 ) -> Generator[Progress, None, list[Part]]:
     """The layers to begin with: those of ``from`` or ``files``, and the adapters."""
-    if request.quantize:
-        raise BadRequest("quantize is not supported yet")
     if request.from_ and request.files:
         raise BadRequest("only one of 'from' and 'files' can be given")
     if request.from_:

@@ -91,8 +91,8 @@ def gguf_part(blobs: BlobStore, digest: str) -> Part:
     return _stored_part(blobs, weights.kind, digest, str(path), weights)
 
 
-def converted_part(blobs: BlobStore, digest: str) -> Part:
-    """The layer that a GGUF makes which was converted for this model."""
+def made_part(blobs: BlobStore, digest: str) -> Part:
+    """The layer that a GGUF makes which was itself made for this model."""
     weights = read_weights(blobs.path(digest))
     layer = Layer(media_type=weights.kind, digest=digest, size=blobs.size(digest))
     return Part(layer, f"creating new layer {digest}", weights=weights)

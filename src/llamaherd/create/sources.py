@@ -10,7 +10,9 @@ from typing import Final
 from llamaherd.create.adapters import check_adapter, grouped
 from llamaherd.create.convert.jobs import ConvertAdapter, ConvertModel, Job, MergeShards
 from llamaherd.create.convert.process import convert
-from llamaherd.create.layers import Part, converted_part, gguf_part
+from llamaherd.create.layers import Part, gguf_part, made_part
+from llamaherd.create.quantize.process import quantize
+from llamaherd.create.quantize.types import Target
 from llamaherd.create.shards import is_shard
 from llamaherd.errors import BadRequest, NotFound, StoreError
 from llamaherd.store.blobs import parse_digest
@@ -63,6 +65,15 @@ class Sources:
             parts.append(part)
         return parts
 
+    def quantized(self, parts: Sequence[Part], target: Target) -> Parts:
+        """The same layers, but the model's weights as ``target``."""
+        changed = []
+        for part in parts:
+            if part.kind == MediaType.MODEL:
+                part = yield from self._quantized(part, target)
+            changed.append(part)
+        return changed
+
     def discard(self) -> None:
         """Removes what was made, for a model that there won't be.
 
@@ -90,7 +101,18 @@ class Sources:
     def _converted(self, job: Job) -> Generator[Progress, None, Part]:
         digest = yield from convert(self._blobs, job)
         self._made.append(digest)
-        return converted_part(self._blobs, digest)
+        return made_part(self._blobs, digest)
+
+    def _quantized(self, part: Part, target: Target) -> Generator[Progress, None, Part]:
+        """What was made only to be quantised doesn't stay."""
+        source = part.layer.digest
+        digest = yield from quantize(self._blobs, source, target)
+        if digest == source:
+            return part
+        if source in self._made:
+            self._library.forget(source)
+        self._made.append(digest)
+        return made_part(self._blobs, digest)
 
     def _gguf(self, file: str, text: str) -> str:
         """The digest of a file that begins as a GGUF does."""

@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import importlib.util
 import logging
+import re
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -64,6 +65,9 @@ _LEVELS: Final = {
 }
 _CONTINUED: Final = 5
 
+#: What passes an error on writes before it who it is and what failed.
+_WHERE: Final = re.compile(r"^(?:.*failed to quantize: |(?:\w+: |error loading model: )+)")
+
 LogListener = Callable[[int, str], None]
 
 
@@ -97,7 +101,7 @@ def expect_errors(expected: bool) -> None:
 
 
 class LoadLog:
-    """Listens to llama.cpp while it loads: the errors it reports and all lines.
+    """Listens to llama.cpp while it loads or quantises: the errors it reports and all lines.
 
     A context manager; one at a time, as llama.cpp has one log.
     """
@@ -112,6 +116,13 @@ class LoadLog:
 
     def __exit__(self, *_: object) -> None:
         _router.listener = None
+
+    @property
+    def reason(self) -> str:
+        """The first error that was reported, the later ones being its consequences."""
+        if not self.errors:
+            return "llama.cpp gave no reason"
+        return _WHERE.sub("", self.errors[0])
 
     def _listen(self, level: int, line: str) -> None:
         self.lines.append(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +31,6 @@ _UNQUANTISED: Final = ("f32", "f16", "bf16")
 
 #: Finished sequences that may stay in the memory as prefixes for later requests, beside the slots.
 SPARE_SEQUENCES: Final = 4
-
-#: Functions that pass an error on write their names before it.
-_WHERE: Final = re.compile(r"^(?:\w+: |error loading model: )+")
 
 Progress = Callable[[float], None]
 
@@ -116,7 +112,7 @@ def _load_model(spec: ModelSpec, progress: Progress, log: LoadLog) -> Any:
     params.progress_callback = callback
     model = C.llama_model_load_from_file(bytes(spec.model), params)
     if not model:
-        raise LoadError(_reason(log))
+        raise LoadError(log.reason)
     return model
 
 
@@ -149,7 +145,7 @@ def _make_context(spec: ModelSpec, model: Any, n_ctx: int, log: LoadLog) -> Any:
     params.no_perf = True
     context = C.llama_init_from_model(model, params)
     if not context:
-        raise LoadError(f"unable to create a context: {_reason(log)}")
+        raise LoadError(f"unable to create a context: {log.reason}")
     return context
 
 
@@ -183,15 +179,8 @@ def _apply_adapters(spec: ModelSpec, model: Any, context: Any, log: LoadLog) -> 
     for index, path in enumerate(spec.adapters):
         adapter = C.llama_adapter_lora_init(model, bytes(path))
         if not adapter:
-            raise LoadError(f"unable to load adapter {path}: {_reason(log)}")
+            raise LoadError(f"unable to load adapter {path}: {log.reason}")
         adapters[index] = adapter
     scales = (ctypes.c_float * len(adapters))(*[1.0] * len(adapters))
     if C.llama_set_adapters_lora(context, adapters, len(adapters), scales) != 0:
-        raise LoadError(f"the adapters do not fit the model: {_reason(log)}")
-
-
-def _reason(log: LoadLog) -> str:
-    """The first error that was reported, the later ones being its consequences."""
-    if not log.errors:
-        return "llama.cpp gave no reason"
-    return _WHERE.sub("", log.errors[0])
+        raise LoadError(f"the adapters do not fit the model: {log.reason}")

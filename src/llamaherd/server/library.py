@@ -35,6 +35,7 @@ from llamaherd.api.requests import (
 )
 from llamaherd.catalog import Catalog, open_weights
 from llamaherd.create.create import create_model
+from llamaherd.create.quantize.types import parse_target
 from llamaherd.errors import BadRequest, InvalidName, ModelNotFound
 from llamaherd.gguf import model_info, tensor_list
 from llamaherd.server.bodies import read_request
@@ -171,6 +172,8 @@ async def create(request: Request) -> Response:
 
 async def _creating(services: Services, wanted: CreateRequest) -> AsyncGenerator[Progress, None]:
     """The steps of making a model, after those of pulling the one it begins with if need be."""
+    if wanted.quantize:
+        parse_target(wanted.quantize)  # Whether there is such a type is told before the pull.
     if wanted.from_ and not wanted.files:
         base = Name.parse(wanted.from_)
         if not await asyncio.to_thread(services.library.exists, base):

@@ -6,6 +6,7 @@ manifest never comes to name a blob that is being removed:
 * ``commit`` writes a model: its small blobs, a check that the large ones are there, the manifest.
 * ``delete`` removes a manifest and of its blobs only those that no other manifest mentions. A blob
   that was just uploaded for another model is none of its business.
+* ``forget`` removes a blob that was made on the way to another.
 * ``prune`` removes what no manifest mentions, once at start, and only what has lain there for an
   hour: younger blobs may belong to a model that another process is just about to write. Downloads
   stay while they run, and for a week to be resumed.

@@ -1,0 +1,103 @@
+"""The process that quantises; its request is a ``Job``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from llamaherd.create.child import run, tell
+from llamaherd.create.quantize.job import Job
+from llamaherd.create.report import Underway, Verifying
+from llamaherd.errors import BadRequest, InvalidGGUF, StoreError
+from llamaherd.gguf import GGUF
+from llamaherd.gguf.reader import DEFAULT_ALIGNMENT
+from llamaherd.llama.environment import choose_threads, prepare
+from llamaherd.store.files import require_space
+
+#: How often progress is told, in seconds.
+_INTERVAL: Final = 0.2
+
+#: Leaves the processor to models that run: it is then worth a tenth of theirs.
+NICENESS: Final = 10
+
+
+def main(arguments: list[str]) -> int:
+    os.nice(NICENESS)
+    prepare()
+    return run(quantize, arguments)
+
+
+def quantize(request: bytes, descriptor: int) -> str:
+    # Not before the environment is prepared, which llama.cpp reads when it is loaded.
+    from llamaherd.llama import quantize as llama
+
+    job = msgspec.json.decode(request, type=Job)
+    source, target = Path(job.source), Path(f"/dev/fd/{descriptor}")
+    plan = llama.plan(source, job.file_type)
+    if plan.needs_importance_matrix:
+        raise BadRequest(f"quantizing this model to {job.type} needs an importance matrix")
+    with GGUF.open(source) as gguf:
+        total = gguf.data_offset + plan.nbytes
+        shapes = _shapes(gguf)
+        realign = gguf.alignment != DEFAULT_ALIGNMENT
+    require_space(Path(job.folder), total, "to be written")
+    with _told_growth(descriptor, total):
+        threads = choose_threads(0, source)
+        llama.quantize(source, target, job.file_type, threads=threads, realign=realign)
+    tell(Underway(total, total))
+    tell(Verifying())
+    _verify(target, job, shapes)
+    return _digest(descriptor)
+
+
+@contextmanager
+def _told_growth(descriptor: int, total: int) -> Iterator[None]:
+    """Progress as the file shows it, since llama.cpp has no callback for it."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_INTERVAL):
+            tell(Underway(min(os.fstat(descriptor).st_size, total), total))
+
+    tell(Underway(0, total))
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _verify(path: Path, job: Job, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raises ``StoreError`` unless all of the model is there: llama.cpp writes through a C++
+    stream that may not notice when the last of it doesn't arrive."""
+    try:
+        with GGUF.open(path) as gguf:
+            whole = _shapes(gguf) == shapes and gguf.file_type == job.file_type
+    except (OSError, InvalidGGUF):
+        whole = False
+    if not whole:
+        raise StoreError("can't write the quantized model: not all of it is on the disk")
+
+
+def _shapes(gguf: GGUF) -> dict[str, tuple[int, ...]]:
+    return {tensor.name: tensor.shape for tensor in gguf.tensors}
+
+
+def _digest(descriptor: int) -> str:
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        file.seek(0)
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
