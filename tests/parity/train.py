@@ -75,7 +75,7 @@ def _with_line_ends(regex: str) -> str:
 
 
 def _number(tokenizer: Tokenizer, text: str) -> int:
-    number = tokenizer.token_to_id(text)
+    number: int | None = tokenizer.token_to_id(text)
     assert number is not None, text
     return number
 
