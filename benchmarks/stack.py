@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,12 +103,14 @@ def serving(**env: str) -> Iterator[Server]:
             yield Server(process, _wait_for_host(process))
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.wait(timeout=30)
 
 
 def _wait_for_host(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
     for line in process.stderr:
         if "Listening on " in line:
+            # A log that nobody reads would hold the server up as soon as the pipe is full.
+            threading.Thread(target=process.stderr.read, daemon=True).start()
             return line.partition("Listening on ")[2].split()[0]
     raise RuntimeError("the server did not start")

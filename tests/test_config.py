@@ -71,7 +71,7 @@ def test_what_is_not_set_has_its_default() -> None:
         ("OLLAMA_KEEP_ALIVE", "-1", "keep_alive", FOREVER),
         ("OLLAMA_KEEP_ALIVE", "30", "keep_alive", 30 * SECOND),
         ("OLLAMA_LOAD_TIMEOUT", "0", "load_timeout", FOREVER),
-        ("OLLAMA_NUM_PARALLEL", "256", "num_parallel", 256),
+        ("OLLAMA_NUM_PARALLEL", "252", "num_parallel", 252),
         ("OLLAMA_ORIGINS", "http://a, ,http://b", "origins", ("http://a", "http://b")),
         ("OLLAMA_FLASH_ATTENTION", "false", "flash_attention", False),
         ("OLLAMA_KV_CACHE_TYPE", "Q8_0", "kv_cache_type", "q8_0"),

@@ -40,7 +40,8 @@ LLAMA_1B = ModelShape(
     vocabulary=128256,
     weights=799_862_912,
 )
-EMBEDDER = replace(LLAMA_1B, context_train=512, embeds=True)
+EMBEDDER = replace(LLAMA_1B, embeds=True)
+ENCODER = replace(LLAMA_1B, context_train=512, embeds=True, pools=True, causal=False)
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,9 @@ class TestContext:
         assert place(num_ctx=100).load.n_batch == 100
         assert place(num_batch=64).load.n_batch == 64
 
-    def test_a_model_that_embeds_reads_a_text_in_one_batch(self) -> None:
-        assert place(EMBEDDER, num_batch=64).load.n_batch == 512
+    def test_a_model_that_pools_reads_a_text_in_one_batch(self) -> None:
+        assert place(ENCODER, num_batch=64).load.n_batch == 512
+        assert place(EMBEDDER, num_batch=64).load.n_batch == 64
 
 
 class TestSlots:
@@ -112,8 +114,15 @@ class TestSlots:
         environ = {"OLLAMA_NUM_PARALLEL": "7"}
         assert place(room=Memory(), environ=environ).load.n_slots == 7
 
-    def test_one_for_a_model_that_embeds(self) -> None:
-        assert place(EMBEDDER, environ={"OLLAMA_NUM_PARALLEL": "7"}).load.n_slots == 1
+    def test_many_for_a_model_that_pools(self) -> None:
+        """Its requests share batches, and cost nothing beyond them."""
+        load = place(ENCODER, environ={"OLLAMA_NUM_PARALLEL": "7"}).load
+        assert (load.n_slots, load.n_embed, load.pools) == (64, 64, True)
+
+    def test_every_other_model_has_sequences_for_embeddings_beside_its_slots(self) -> None:
+        load = place().load
+        assert (load.n_slots, load.n_embed, load.pools) == (4, 4, False)
+        assert place(EMBEDDER).load.n_embed == 16
 
 
 class TestThreads:
@@ -227,8 +236,10 @@ class TestMemory:
         ],
     )
     def test_compute_buffers(self, n_slots: int, flash: bool, reported: int) -> None:
+        """Reported without the sequences for embeddings: two rows of logits each."""
         estimated = compute_bytes(LLAMA_1B, 4096, n_slots, 512, flash=flash)
-        assert estimated == pytest.approx(reported, rel=0.03)
+        embedding = 2 * 4 * LLAMA_1B.vocabulary * 4
+        assert estimated == pytest.approx(reported + embedding, rel=0.03)
 
     def test_quantised_caches_are_smaller(self) -> None:
         sizes = {kind: cache_bytes(LLAMA_1B, 4096, 1, kind) for kind in KV_CACHE_TYPES}
@@ -236,9 +247,19 @@ class TestMemory:
         assert sizes["q8_0"] * 32 == sizes["f16"] * 17
         assert sizes["q4_0"] * 32 == sizes["f16"] * 9
 
+    def test_a_model_that_pools(self) -> None:
+        """No cache, but logits of all tokens of the batch; attention without its whole matrix."""
+        placed = place(ENCODER)
+        assert placed.load.flash_attention == "on"
+        assert placed.estimate.cache == 0
+        assert placed.estimate.compute > 4 * 512 * ENCODER.vocabulary
+        one_way = replace(ENCODER, causal=True)
+        assert place(one_way).estimate.cache == cache_bytes(LLAMA_1B, 512, 1, "f16")
+
     def test_recurrent_layers_take_the_same_for_any_context(self) -> None:
+        """Two slots and one sequence for embeddings have a state."""
         shape = replace(LLAMA_1B, key_width=0, value_width=0, state_width=1000)
-        assert cache_bytes(shape, 4096, 2, "f16") == cache_bytes(shape, 64, 2, "f16") == 8000
+        assert cache_bytes(shape, 4096, 2, "f16") == cache_bytes(shape, 64, 2, "f16") == 12000
 
     def test_weights_that_are_mapped_need_not_be_there_at_once(self) -> None:
         mapped, copied = place().estimate, place(use_mmap=False).estimate
@@ -309,7 +330,14 @@ class TestShape:
         assert shape.state_width == 2 * (3 * (128 + 2 * 16) + 16 * 128)
 
     def test_pooling_tells_that_a_model_embeds(self, tmp_path: Path) -> None:
-        assert self.shape(tmp_path, metadata={"llama.pooling_type": 1}).embeds
+        for pooling, pools, ranks in ((0, False, False), (1, True, False), (3, False, False)):
+            shape = self.shape(tmp_path, metadata={"llama.pooling_type": pooling})
+            assert (shape.embeds, shape.pools, shape.ranks) == (True, pools, ranks)
+        assert self.shape(tmp_path, metadata={"llama.pooling_type": 4}).ranks
+
+    def test_a_model_of_both_directions_pools(self, tmp_path: Path) -> None:
+        both = self.shape(tmp_path, metadata={"llama.attention.causal": False})
+        assert (both.embeds, both.pools, both.causal) == (False, True, False)
 
     @pytest.mark.parametrize(
         ("key", "value"),

@@ -20,6 +20,8 @@ from llamaherd.runner.protocol import (
     Chunk,
     Detokenize,
     Detokenized,
+    Embed,
+    Embedded,
     Failed,
     Finished,
     Generate,
@@ -34,9 +36,11 @@ from llamaherd.runner.protocol import (
     Shutdown,
     Tokenize,
     Tokens,
+    Vectors,
     decode_runner_message,
     encode,
 )
+from tests.support.encoders import write_encoder
 from tests.support.models import write_model
 
 #: Far more than anything here takes, in seconds.
@@ -74,8 +78,10 @@ class Process:
         assert isinstance(message, kind), message
         return message
 
-    def load(self, model: Path, n_slots: int = 2, n_ctx: int = 256) -> Ready:
-        self.send(Load(str(model), n_ctx=n_ctx, n_slots=n_slots))
+    def load(
+        self, model: Path, n_slots: int = 2, n_ctx: int = 256, *, pools: bool = False
+    ) -> Ready:
+        self.send(Load(str(model), n_ctx=n_ctx, n_slots=n_slots, n_embed=4, pools=pools))
         while isinstance(message := self.receive(), Loading):
             pass
         assert isinstance(message, Ready), message
@@ -212,8 +218,55 @@ def test_a_prompt_with_wrong_tokens_fails_alone(process: Process, model: Path) -
     assert process.until_finished(6)[1].eval_count == 3
 
 
+def until_embedded(process: Process) -> tuple[bytes, Embedded]:
+    data = b""
+    while not isinstance(message := process.receive(), Embedded):
+        assert isinstance(message, Vectors), message
+        data += message.data
+    return data, message
+
+
+@pytest.mark.parametrize("pools", [True, False], ids=["encoder", "generator"])
+def test_it_embeds(process: Process, model: Path, tmp_path: Path, pools: bool) -> None:
+    path = write_encoder(tmp_path / "encoder.gguf") if pools else model
+    process.load(path, pools=pools)
+    process.send(Embed(5, ["a b", "c"]), Embed(6, ["a b"], dimensions=3))
+    data, end = until_embedded(process)
+    assert (end.id, end.width, len(data)) == (5, 64, 2 * 64 * 4)
+    assert (end.counts[0] > end.counts[1], end.failures) == (True, [])
+    short, end = until_embedded(process)
+    assert (end.id, len(short)) == (6, 3 * 4)
+
+
+def test_embeddings_that_are_cancelled_fall_silent(process: Process, model: Path) -> None:
+    process.load(model)
+    long: list[str | list[int]] = ["Once upon a time " * 200] * 200
+    process.send(Embed(5, long), Cancel(5), Embed(6, ["Once"]))
+    while (message := process.receive()).id == 5:  # type: ignore[union-attr]
+        assert isinstance(message, Vectors)
+    assert isinstance(message, Vectors)
+    assert process.expect(Embedded).id == 6
+
+
+def test_embeddings_that_are_wrong_fail_alone(process: Process, model: Path) -> None:
+    process.load(model)
+    process.send(Embed(5, ["a"], dimensions=65), Embed(6, [[1, 99999]]), Embed(7, ["a"]))
+    assert process.expect(Failed).status == 400
+    _, end = until_embedded(process)
+    assert [(failure.index, failure.status) for failure in end.failures] == [(0, 400)]
+    assert until_embedded(process)[1].failures == []
+
+
+def test_an_encoder_does_not_write(process: Process, tmp_path: Path) -> None:
+    process.load(write_encoder(tmp_path / "encoder.gguf"), pools=True)
+    process.send(Generate(5, [2, 3]))
+    failed = process.expect(Failed)
+    assert (failed.id, failed.status) == (5, 400)
+
+
 def test_questions_before_loading_fail(process: Process) -> None:
-    process.send(Tokenize(3, "early"))
+    process.send(Tokenize(3, "early"), Embed(4, ["early"]))
+    assert "not loaded" in process.expect(Failed).message
     assert "not loaded" in process.expect(Failed).message
 
 

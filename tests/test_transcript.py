@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.encoders import write_encoder
 from tests.support.models import write_model
 from tests.support.server import Answer, RunningServer, running_server
 
@@ -49,6 +50,10 @@ REPLAYED = (
     "gen-ka-neg",
     "gen-long-truncated",
     "gen-unicode",
+    "gen-embed-model",
+    "embed-noinput",
+    "embed-badtype",
+    "embed-missing",
     "chat-stream",
     "chat-nostream",
     "chat-load",
@@ -88,6 +93,7 @@ REPLAYED = (
     "oai-comp",
     "oai-comp-suffix",
     "oai-comp-missing",
+    "oai-embed-missing",
     "oai-models",
     "cors-ok",
     "cors-evil",
@@ -154,6 +160,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with running_server(folder) as server:
         assert server.upload(model, digest).status == 201
         create(server, model="tiny", files={"tiny.gguf": digest})
+        server.add("minilm", write_encoder(folder / "encoder.gguf"))
         create(server, model="chatty", **{"from": "tiny"}, template=CHATTY)
         fim = "<PRE> {{ .Prompt }} <SUF>{{ .Suffix }} <MID>"
         create(server, model="fim", **{"from": "tiny"}, template=fim)

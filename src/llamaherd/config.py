@@ -33,8 +33,9 @@ DEFAULT_ORIGINS: Final = (
     "vscode-file://*",
 )
 
-#: As many sequences as llama.cpp keeps apart (``LLAMA_MAX_SEQ`` of llama-cparams.h).
-MOST_PARALLEL: Final = 256
+#: As many sequences as llama.cpp keeps apart (``LLAMA_MAX_SEQ`` of llama-cparams.h), but for four
+#: that embeddings are computed in.
+MOST_PARALLEL: Final = 252
 
 KV_CACHE_TYPES: Final = ("f16", "f32", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from llamaherd.api import gojson, openai_messages
 from llamaherd.api.requests import MAX_TOP_LOGPROBS, ChatRequest, GenerateRequest, Think
+from llamaherd.api.tokens import are_tokens
 from llamaherd.errors import FieldError, OptionError
 from llamaherd.options import check_option
 
@@ -344,23 +345,14 @@ def _think(given: dict[str, Any]) -> Think:
 
 def _prompts(value: Any) -> list[str | list[int]]:
     """A prompt or a list of them, each a text or the numbers of its tokens."""
-    prompts = [value] if isinstance(value, str) or _are_tokens(value) else value
+    prompts = [value] if isinstance(value, str) or are_tokens(value) else value
     if (
         isinstance(prompts, list)
         and prompts
-        and all(isinstance(prompt, str) or _are_tokens(prompt) for prompt in prompts)
+        and all(isinstance(prompt, str) or are_tokens(prompt) for prompt in prompts)
     ):
         return prompts
     raise _refusal("prompt", "expected a string, tokens, or an array of strings or of tokens")
-
-
-def _are_tokens(value: Any) -> bool:
-    """Whether this is a non-empty list of numbers that may be tokens."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(type(token) is int and 0 <= token <= _INT32_MAX for token in value)
-    )
 
 
 #: What reads the body of each path, to describe it.

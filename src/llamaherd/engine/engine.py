@@ -8,31 +8,28 @@ device is busy with this one.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final, NamedTuple
 
 from llamaherd.engine.batch import PromptPacer
+from llamaherd.engine.failures import failure_of
 from llamaherd.engine.grammar import Constraint, Grammars, wait_for_any
 from llamaherd.engine.likelihood import Trace
 from llamaherd.engine.prefix_cache import PrefixCache
 from llamaherd.engine.sampling import TokenSampler
 from llamaherd.engine.sequence import FinishReason, Sequence, fit_prompt, reply_limit
 from llamaherd.engine.stopping import ReplyText
-from llamaherd.errors import LlamaherdError, PromptError
+from llamaherd.errors import PromptError
 from llamaherd.llama.backend import (
     Backend,
     CacheFull,
     DecodeAborted,
     DecodeFailed,
-    InvalidToken,
     Logits,
 )
-from llamaherd.runner.protocol import Chunk, Failed, Finished, Generate, RunnerMessage
-
-logger = logging.getLogger(__name__)
+from llamaherd.runner.protocol import Chunk, Finished, Generate, RunnerMessage
 
 _NOBODY: Final[frozenset[int]] = frozenset()
 
@@ -68,6 +65,15 @@ class Engine:
     def busy(self) -> bool:
         """Whether ``step`` has anything to do."""
         return bool(self._running or self._waiting)
+
+    @property
+    def writing(self) -> int:
+        """How many replies wait for their next token."""
+        return sum(sequence.is_writing for sequence in self._running)
+
+    def make_room(self) -> bool:
+        """Forget a prefix for the sake of others who use the memory; False when there is none."""
+        return self._prefixes.evict()
 
     def submit(self, request: Generate) -> None:
         """Queue a request; its ``Chunk`` messages and one ``Finished`` or ``Failed`` follow."""
@@ -108,7 +114,7 @@ class Engine:
             try:
                 self._running.append(self._start(request))
             except Exception as error:
-                self._outbox.append(_failure(request.id, error))
+                self._outbox.append(failure_of(request.id, error))
 
     def _start(self, request: Generate) -> Sequence:
         backend = self._backend
@@ -355,7 +361,7 @@ class Engine:
 
     def _fail(self, sequence: Sequence, error: BaseException) -> None:
         if not sequence.finished:
-            self._outbox.append(_failure(sequence.id, error))
+            self._outbox.append(failure_of(sequence.id, error))
             self._retire(sequence, in_doubt=isinstance(error, DecodeFailed))
 
     def _retire(self, sequence: Sequence, *, in_doubt: bool = False) -> None:
@@ -389,13 +395,3 @@ class _Written(NamedTuple):
     sequence: Sequence
     tokens: list[int]
     ending: FinishReason | None
-
-
-def _failure(request_id: int, error: BaseException) -> Failed:
-    """What the server is told; anything but a bad request is logged with its traceback."""
-    if isinstance(error, InvalidToken):
-        return Failed(request_id, str(error), PromptError.status)
-    if isinstance(error, LlamaherdError):
-        return Failed(request_id, error.message, error.status)
-    logger.error("request %d failed", request_id, exc_info=error)
-    return Failed(request_id, str(error) or type(error).__name__)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 Logits = npt.NDArray[np.float32]
+Vector = npt.NDArray[np.float32]
 TokenIds = npt.NDArray[np.int32]
 
 
@@ -172,3 +173,39 @@ class Backend(Protocol):
 
         The shifted cells change for every sequence that shares them. Needs ``can_shift``.
         """
+
+
+class VectorBackend(Protocol):
+    """What turns sequences of tokens into vectors, some of them together.
+
+    Other threads may call only ``abort``. ``slots`` are the numbers of its sequences, ``n_ctx`` is
+    the longest of them in tokens. ``width`` is the length of a vector. One that ``ranks`` gives
+    scores for pairs of texts, ``rank_template`` with "{query}" and "{document}" making one of two.
+
+    A ``whole`` backend wants every sequence complete in the batch of ``embed``. Otherwise ``read``
+    takes a sequence in pieces, all but its last token, and ``embed`` only that; all sequences
+    together have at most ``n_ctx`` tokens then.
+    """
+
+    n_ctx: int
+    width: int
+    slots: Sequence[int]
+    whole: bool
+    ranks: bool
+    rank_template: str | None
+    batch: Batch
+
+    def read(self) -> None:
+        """Evaluate ``batch``. Raises ``CacheFull``, ``DecodeAborted`` or ``DecodeFailed``."""
+
+    def embed(self) -> None:
+        """Evaluate ``batch``, whose sequences all end in it; raises as ``read``."""
+
+    def vector(self, slot: int, row: int) -> Vector:
+        """That of a sequence which ended in ``row`` of the last batch; valid until the next."""
+
+    def forget(self, slot: int) -> None:
+        """Empty the sequence."""
+
+    def abort(self) -> None:
+        """Make the running evaluation, if any, give up soon. Callable from any thread."""

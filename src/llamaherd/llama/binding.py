@@ -8,42 +8,34 @@ from typing import Any, Final
 
 import numpy as np
 
-from llamaherd.llama.backend import (
-    Batch,
-    CacheFull,
-    DecodeAborted,
-    DecodeFailed,
-    Logits,
-    Step,
-)
-from llamaherd.llama.library import C, expect_errors, function
+from llamaherd.llama.backend import Batch, DecodeFailed, Logits, Step
+from llamaherd.llama.evaluator import Evaluator
+from llamaherd.llama.library import C, function
 from llamaherd.llama.samplers import CandidateArray, SamplerChain
 from llamaherd.llama.vocabulary import Vocabulary
 
-_decode: Final = function("llama_decode", ctypes.c_int32, ctypes.c_void_p, C.llama_batch)
 _logits_of_row: Final = function(
     "llama_get_logits_ith", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32
 )
-
-# Results of llama_decode.
-_NO_ROOM: Final = 1
-_ABORTED: Final = 2
 
 
 class LlamaBackend:
     """Owns a model, its context and adapters; ``close`` frees them.
 
     ``n_ctx`` is the longest sequence that the engine may make; the context holds more, for several
-    sequences together.
+    sequences together. Behind the engine's ``n_seq`` sequences it has ``n_embed`` for embeddings.
     """
 
-    def __init__(self, model: Any, context: Any, *, n_ctx: int, asynchronous: bool) -> None:
-        self._model = model
-        self._context = context
+    def __init__(
+        self, model: Any, context: Any, *, n_ctx: int, n_embed: int, asynchronous: bool
+    ) -> None:
+        self.model = model
+        self.context = context
         self._memory = C.llama_get_memory(context)
         self.vocabulary: Final = Vocabulary(C.llama_model_get_vocab(model))
         self.n_ctx = n_ctx
-        self.n_seq = int(C.llama_n_seq_max(context))
+        self.n_seq = int(C.llama_n_seq_max(context)) - n_embed
+        self.n_embed = n_embed
         self.n_vocab = self.vocabulary.size
         self.bos = self.vocabulary.bos
         self.add_bos = self.vocabulary.add_bos
@@ -56,33 +48,19 @@ class LlamaBackend:
         self._forgets = not (C.llama_model_is_recurrent(model) or C.llama_model_is_hybrid(model))
         self._window = int(C.llama_model_n_swa(model))
         self.batch = Batch(int(C.llama_n_batch(context)))
-        self._c_batch, self._c_arrays = _point_at(self.batch)
+        self._evaluator = Evaluator(context, self.batch)
+        self.abort = self._evaluator.abort
         self._candidates = CandidateArray(self.n_vocab)
         self._views: dict[int, Logits] = {}
-        self._aborting = False
-        self._abort_flag = _abort_flag(context)
 
     def decode(self) -> None:
-        batch = self.batch
-        self._c_batch.n_tokens = batch.size
-        result = _decode(self._context, self._c_batch)
-        if self._aborting:
-            self._aborting = False
-            self._abort_flag[0] = 0
-            expect_errors(False)
-        if result == 0:
-            return
-        if result == _NO_ROOM:
-            raise CacheFull
-        if result == _ABORTED:
-            raise DecodeAborted
-        raise DecodeFailed(f"llama.cpp could not evaluate the batch (llama_decode: {result})")
+        self._evaluator.evaluate()
 
     def wait(self) -> None:
-        C.llama_synchronize(self._context)
+        C.llama_synchronize(self.context)
 
     def logits(self, row: int) -> Logits:
-        address = _logits_of_row(self._context, row)
+        address = _logits_of_row(self.context, row)
         if address is None:
             raise DecodeFailed(f"llama.cpp has no logits for row {row} of the batch")
         view = self._views.get(address)
@@ -96,11 +74,6 @@ class LlamaBackend:
 
     def chain(self, steps: Sequence[Step]) -> SamplerChain:
         return SamplerChain(self.n_vocab, self._candidates, steps)
-
-    def abort(self) -> None:
-        expect_errors(True)
-        self._aborting = True
-        self._abort_flag[0] = 1
 
     def can_truncate(self, slot: int, length: int) -> bool:
         if length == 0:
@@ -127,42 +100,11 @@ class LlamaBackend:
 
     def close(self) -> None:
         """Free context, adapters and model."""
-        if self._context is not None:
-            C.llama_free(self._context)
-            C.llama_model_free(self._model)
-            self._context = self._model = None
+        if self.context is not None:
+            C.llama_free(self.context)
+            C.llama_model_free(self.model)
+            self.context = self.model = None
 
 
 #: Views of logits to remember; a step needs one per sequence that it writes for.
 _MAX_VIEWS: Final = 256
-
-
-def _point_at(batch: Batch) -> tuple[Any, Any]:
-    """A ``llama_batch`` over the arrays of ``batch``, each row in one sequence.
-
-    Also the arrays that only C sees, for the caller to keep alive.
-    """
-    c_batch = C.llama_batch()
-    c_batch.token = batch.tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-    c_batch.pos = batch.positions.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-    c_batch.logits = batch.wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
-    counts = np.ones(batch.capacity, np.int32)
-    slots = batch.slots
-    addresses = slots.ctypes.data + slots.itemsize * np.arange(batch.capacity, dtype=np.uint64)
-    pointer = ctypes.POINTER(ctypes.c_int32)
-    c_batch.n_seq_id = counts.ctypes.data_as(pointer)
-    c_batch.seq_id = addresses.ctypes.data_as(ctypes.POINTER(pointer))
-    return c_batch, (counts, addresses)
-
-
-def _abort_flag(context: Any) -> Any:
-    """A buffer whose first byte, when not 0, makes a running decode give up.
-
-    llama.cpp asks its abort callback before every node of the graph. Asking Python each time would
-    cost more than a small model's whole token, so the callback is C's ``strlen`` on two bytes: its
-    result is false for an empty string and true for one of length 1.
-    """
-    flag = (ctypes.c_char * 2)()
-    callback = ctypes.cast(ctypes.CDLL(None).strlen, C.ggml_abort_callback)
-    C.llama_set_abort_callback(context, callback, ctypes.cast(flag, ctypes.c_void_p))
-    return flag

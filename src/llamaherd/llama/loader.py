@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from llamaherd.errors import LoadError
 from llamaherd.llama.binding import LlamaBackend
+from llamaherd.llama.embedding import LastTokenBackend, PooledBackend
 from llamaherd.llama.library import C, LoadLog, initialise
 from llamaherd.llama.memory import MemoryUse, memory_use
 
@@ -53,13 +55,27 @@ class ModelSpec:
     flash_attention: FlashAttention = "auto"
     kv_cache_type: str = "f16"
     extra_buffers: bool = True
+    n_embed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A backend ready to work, the context it was trained for, and its memory."""
+    """A backend ready to work, the context it was trained for, and its memory.
+
+    ``vectors`` computes embeddings in the same context, if that has sequences for them.
+    """
 
     backend: LlamaBackend
+    vectors: LastTokenBackend | None
+    n_ctx_train: int
+    memory: MemoryUse
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEncoder:
+    """A model that does nothing but embed; otherwise as ``LoadedModel``."""
+
+    backend: PooledBackend
     n_ctx_train: int
     memory: MemoryUse
 
@@ -70,6 +86,41 @@ def load(spec: ModelSpec, progress: Progress) -> LoadedModel:
     The context of one sequence is at most what the model was trained for. Raises ``LoadError``
     with the reason that llama.cpp's log gives; files other than the model are named.
     """
+    with _model(spec, progress) as (model, log):
+        n_ctx, n_ctx_train = _context_length(spec, model)
+        n_embed = _embedding_sequences(spec, model)
+        context = _make_context(spec, model, _for_text(spec, model, n_ctx, n_embed), log)
+        with _freed_on_error(context):
+            _apply_adapters(spec, model, context, log)
+            on_gpu = spec.gpu_layers != 0 and bool(C.llama_supports_gpu_offload())
+            backend = LlamaBackend(
+                model, context, n_ctx=n_ctx, n_embed=n_embed, asynchronous=on_gpu
+            )
+            # Without a memory a last token would know nothing of those before it.
+            can_embed = n_embed > 0 and bool(C.llama_get_memory(context))
+            vectors = LastTokenBackend(backend) if can_embed else None
+    return LoadedModel(backend, vectors, n_ctx_train, memory_use(log.lines))
+
+
+def load_encoder(spec: ModelSpec, progress: Progress) -> LoadedEncoder:
+    """Load a model that pools (``runner.protocol.Load.pools``); otherwise as ``load``."""
+    with _model(spec, progress) as (model, log):
+        n_ctx, n_ctx_train = _context_length(spec, model)
+        params = _for_pooling(spec, n_ctx)
+        context = _make_context(spec, model, params, log)
+        if C.llama_pooling_type(context) == C.LLAMA_POOLING_TYPE_NONE:
+            C.llama_free(context)
+            params.pooling_type = C.LLAMA_POOLING_TYPE_MEAN
+            context = _make_context(spec, model, params, log)
+        with _freed_on_error(context):
+            _apply_adapters(spec, model, context, log)
+            backend = PooledBackend(model, context, n_ctx=n_ctx)
+    return LoadedEncoder(backend, n_ctx_train, memory_use(log.lines))
+
+
+@contextmanager
+def _model(spec: ModelSpec, progress: Progress) -> Iterator[tuple[Any, LoadLog]]:
+    """The model, freed if what is made of it fails, and the log for as long."""
     if spec.kv_cache_type not in _CACHE_TYPES:
         raise LoadError(f"unknown type of K/V cache {spec.kv_cache_type!r}")
     if spec.n_ctx < 1 or spec.n_slots < 1:
@@ -79,20 +130,25 @@ def load(spec: ModelSpec, progress: Progress) -> LoadedModel:
         model = _load_model(spec, progress, log)
         try:
             _require_vocabulary(model)
-            n_ctx_train = int(C.llama_model_n_ctx_train(model))
-            n_ctx = min(spec.n_ctx, n_ctx_train) if n_ctx_train > 0 else spec.n_ctx
-            context = _make_context(spec, model, n_ctx, log)
-            try:
-                _apply_adapters(spec, model, context, log)
-                on_gpu = spec.gpu_layers != 0 and bool(C.llama_supports_gpu_offload())
-                backend = LlamaBackend(model, context, n_ctx=n_ctx, asynchronous=on_gpu)
-            except BaseException:
-                C.llama_free(context)
-                raise
+            yield model, log
         except BaseException:
             C.llama_model_free(model)
             raise
-    return LoadedModel(backend, n_ctx_train, memory_use(log.lines))
+
+
+@contextmanager
+def _freed_on_error(context: Any) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        C.llama_free(context)
+        raise
+
+
+def _context_length(spec: ModelSpec, model: Any) -> tuple[int, int]:
+    """Of one sequence, and as the model was trained."""
+    trained = int(C.llama_model_n_ctx_train(model))
+    return min(spec.n_ctx, trained) if trained > 0 else spec.n_ctx, trained
 
 
 def _load_model(spec: ModelSpec, progress: Progress, log: LoadLog) -> Any:
@@ -128,15 +184,36 @@ def _load_mode(use_mmap: bool, use_mlock: bool) -> int:
     return int(C.LLAMA_LOAD_MODE_MLOCK if use_mlock else C.LLAMA_LOAD_MODE_NONE)
 
 
-def _make_context(spec: ModelSpec, model: Any, n_ctx: int, log: LoadLog) -> Any:
+def _for_text(spec: ModelSpec, model: Any, n_ctx: int, n_embed: int) -> Any:
+    """Parameters of a context that writes text, with ``n_embed`` sequences for embeddings."""
     params = C.llama_context_default_params()
-    params.n_seq_max = min(_sequences(spec, model), int(C.llama_max_parallel_sequences()))
+    n_seq = spec.n_slots + n_embed
+    if not _costs_per_sequence(model):
+        n_seq += SPARE_SEQUENCES
+    params.n_seq_max = min(n_seq, int(C.llama_max_parallel_sequences()))
     # llama.cpp aborts when a batch, or the whole context, can't take a token of every sequence.
     params.n_ctx = max(n_ctx * spec.n_slots, params.n_seq_max)
     params.n_batch = params.n_ubatch = max(min(spec.n_batch, params.n_ctx), params.n_seq_max)
     # Room for logits is set aside for so many rows of a batch. The engine wants one for each reply;
     # llama.cpp aborts below the number of sequences.
     params.n_outputs_max = params.n_seq_max
+    params.pooling_type = C.LLAMA_POOLING_TYPE_NONE
+    return params
+
+
+def _for_pooling(spec: ModelSpec, n_ctx: int) -> Any:
+    """Parameters of a context that only embeds, several sequences in a batch."""
+    params = C.llama_context_default_params()
+    params.embeddings = True
+    params.n_ctx = n_ctx
+    params.n_batch = params.n_ubatch = max(spec.n_batch, n_ctx)
+    params.n_seq_max = min(
+        max(spec.n_embed, 1), params.n_batch, int(C.llama_max_parallel_sequences())
+    )
+    return params
+
+
+def _make_context(spec: ModelSpec, model: Any, params: Any, log: LoadLog) -> Any:
     params.n_threads = params.n_threads_batch = spec.threads
     params.flash_attn_type = _flash_attention(spec)
     params.type_k = params.type_v = _CACHE_TYPES[spec.kv_cache_type]
@@ -149,14 +226,18 @@ def _make_context(spec: ModelSpec, model: Any, n_ctx: int, log: LoadLog) -> Any:
     return context
 
 
-def _sequences(spec: ModelSpec, model: Any) -> int:
-    """Every sequence costs memory where a model keeps a state or a window for each."""
-    per_sequence = (
+def _costs_per_sequence(model: Any) -> bool:
+    """Whether the model keeps a state or a window for each sequence."""
+    return bool(
         C.llama_model_is_recurrent(model)
         or C.llama_model_is_hybrid(model)
         or C.llama_model_n_swa(model) > 0
     )
-    return spec.n_slots if per_sequence else spec.n_slots + SPARE_SEQUENCES
+
+
+def _embedding_sequences(spec: ModelSpec, model: Any) -> int:
+    most = 1 if _costs_per_sequence(model) else int(C.llama_max_parallel_sequences()) - spec.n_slots
+    return max(0, min(spec.n_embed, most))
 
 
 def _flash_attention(spec: ModelSpec) -> int:

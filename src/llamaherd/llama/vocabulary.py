@@ -47,6 +47,18 @@ class Vocabulary:
         self._alphabet = alphabet_of(self)
         self._surroundings_missing = self._lacks_surroundings()
 
+    def surroundings(self) -> tuple[list[int], list[int]]:
+        """The tokens that are put before and behind a text; raises as ``tokenize``."""
+        around = self.tokenize("", add_special=True, parse_special=False)
+        begin = int(self.add_bos)
+        return around[:begin], around[begin:]
+
+    def separator(self) -> list[int]:
+        """What stands between the two texts of a pair, as in llama.cpp's server."""
+        ends = [C.llama_vocab_eos(self._pointer)] * C.llama_vocab_get_add_eos(self._pointer)
+        parts = [C.llama_vocab_sep(self._pointer)] * C.llama_vocab_get_add_sep(self._pointer)
+        return [int(token) for token in (*ends, *parts) if token >= 0]
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """The tokens of ``text``; ``add_special`` puts BOS and EOS where the vocabulary wants them.
 

@@ -1,8 +1,9 @@
 """The runner process: one model, behind ``runner.protocol`` on standard input and output.
 
-The main thread runs the engine; a reader thread takes in messages, answers what needs no engine,
-and ends the process when the server has gone, even during a long evaluation; another waits for
-SIGTERM for the same reason. Long texts are tokenized in threads of their own.
+The main thread runs the engines, one that writes and one that embeds, a step of each in turn; a
+reader thread takes in messages, answers what needs no engine, and ends the process when the server
+has gone, even during a long evaluation; another waits for SIGTERM for the same reason. Long texts
+are tokenized in threads of their own.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
 
 from llamaherd.config import Settings
+from llamaherd.engine.embedding import Embedder
 from llamaherd.engine.engine import Engine
-from llamaherd.errors import LoadError, PromptError
-from llamaherd.llama.backend import InvalidText, InvalidToken
+from llamaherd.engine.failures import failure_of
+from llamaherd.engine.passages import PassageReader, Passages
+from llamaherd.errors import BadRequest, LoadError
 from llamaherd.llama.environment import choose_threads, prepare
 from llamaherd.observe import PLAIN, configure_logging
 from llamaherd.runner.frames import FrameWriter, read_frame
@@ -31,6 +34,7 @@ from llamaherd.runner.protocol import (
     Cancel,
     Detokenize,
     Detokenized,
+    Embed,
     Failed,
     Generate,
     Load,
@@ -47,7 +51,7 @@ from llamaherd.runner.protocol import (
 )
 
 if TYPE_CHECKING:
-    from llamaherd.llama.loader import LoadedModel
+    from llamaherd.llama.loader import LoadedEncoder, LoadedModel
     from llamaherd.llama.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -69,9 +73,12 @@ class Runner:
     def __init__(self, source: BinaryIO, writer: FrameWriter) -> None:
         self._source = source
         self._writer = writer
-        self._inbox: queue.SimpleQueue[ServerMessage] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[ServerMessage | Passages] = queue.SimpleQueue()
         self._vocabulary: Vocabulary | None = None
         self._engine: Engine | None = None
+        self._embedder: Embedder | None = None
+        self._passages: PassageReader | None = None
+        self._being_read: dict[int, Embed] = {}
         self._translators = ThreadPoolExecutor(_TRANSLATORS, "translator")
 
     def run(self) -> NoReturn:
@@ -81,15 +88,29 @@ class Runner:
         if not isinstance(first, Load):
             raise ProtocolError(f"the first message is {type(first).__name__}, not Load")
         model = self._load(first)
-        self._vocabulary = model.backend.vocabulary
-        self._engine = engine = Engine(model.backend, first.n_slots, self._writer.send)
+        self._set_up(first, model)
         self._writer.send([_ready(first, model)])
-        self._serve(engine)
+        self._serve()
 
     # --- main thread ------------------------------------------------------------------------
 
-    def _load(self, request: Load) -> LoadedModel:
-        from llamaherd.llama.loader import ModelSpec, load
+    def _set_up(self, request: Load, model: LoadedModel | LoadedEncoder) -> None:
+        from llamaherd.llama.loader import LoadedModel
+
+        send = self._writer.send
+        vocabulary = model.backend.vocabulary
+        if isinstance(model, LoadedModel):
+            self._engine = engine = Engine(model.backend, request.n_slots, send)
+            if (vectors := model.vectors) is not None:
+                self._embedder = Embedder(vectors, send, engine.make_room)
+                self._passages = PassageReader(vocabulary, vectors)
+        else:
+            self._embedder = Embedder(model.backend, send)
+            self._passages = PassageReader(vocabulary, model.backend)
+        self._vocabulary = vocabulary
+
+    def _load(self, request: Load) -> LoadedModel | LoadedEncoder:
+        from llamaherd.llama.loader import ModelSpec, load, load_encoder
 
         path = Path(request.model)
         told = 0.0
@@ -104,46 +125,61 @@ class Runner:
         try:
             if request.version != VERSION:
                 raise LoadError(f"protocol version {request.version}, this runner has {VERSION}")
-            return load(
-                ModelSpec(
-                    model=path,
-                    adapters=[Path(adapter) for adapter in request.adapters],
-                    n_ctx=request.n_ctx,
-                    n_slots=request.n_slots,
-                    n_batch=request.n_batch,
-                    threads=choose_threads(request.threads, path),
-                    gpu_layers=request.gpu_layers,
-                    main_gpu=request.main_gpu,
-                    use_mmap=request.use_mmap,
-                    use_mlock=request.use_mlock,
-                    numa=request.numa,
-                    flash_attention=request.flash_attention,
-                    kv_cache_type=request.kv_cache_type,
-                    extra_buffers=request.extra_buffers,
-                ),
-                progress,
+            spec = ModelSpec(
+                model=path,
+                adapters=[Path(adapter) for adapter in request.adapters],
+                n_ctx=request.n_ctx,
+                n_slots=request.n_slots,
+                n_batch=request.n_batch,
+                threads=choose_threads(request.threads, path),
+                gpu_layers=request.gpu_layers,
+                main_gpu=request.main_gpu,
+                use_mmap=request.use_mmap,
+                use_mlock=request.use_mlock,
+                numa=request.numa,
+                flash_attention=request.flash_attention,
+                kv_cache_type=request.kv_cache_type,
+                extra_buffers=request.extra_buffers,
+                n_embed=request.n_embed,
             )
+            return load_encoder(spec, progress) if request.pools else load(spec, progress)
         except LoadError as error:
             self._writer.send([LoadFailed(error.message)])
             self._writer.flush()
             os._exit(1)
 
-    def _serve(self, engine: Engine) -> NoReturn:
+    def _serve(self) -> NoReturn:
+        engine, embedder = self._engine, self._embedder
         while True:
-            if not engine.busy:
-                self._handle(engine, self._inbox.get())
+            writes = engine is not None and engine.busy
+            embeds = embedder is not None and embedder.busy
+            if not (writes or embeds):
+                self._handle(self._inbox.get())
             while not self._inbox.empty():
-                self._handle(engine, self._inbox.get())
-            if engine.busy:
+                self._handle(self._inbox.get())
+            if engine is not None and engine.busy:
                 engine.step()
+            if embedder is not None and embedder.busy:
+                embedder.step(writing=engine.writing if engine is not None else 0)
 
-    def _handle(self, engine: Engine, message: ServerMessage) -> None:
+    def _handle(self, message: ServerMessage | Passages) -> None:
         if isinstance(message, Generate):
-            engine.submit(message)
+            if self._engine is None:
+                self._refuse(message.id, "this model only embeds, it does not write text")
+            else:
+                self._engine.submit(message)
+        elif isinstance(message, Passages):
+            assert self._embedder is not None
+            self._embedder.submit(message)
         elif isinstance(message, Cancel):
-            engine.cancel(message.id)
+            for engine in (self._engine, self._embedder):
+                if engine is not None:
+                    engine.cancel(message.id)
         else:
             raise ProtocolError(f"unexpected {type(message).__name__} after loading")
+
+    def _refuse(self, request: int, why: str) -> None:
+        self._writer.send([Failed(request, why, BadRequest.status)])
 
     # --- reader thread ----------------------------------------------------------------------
 
@@ -164,43 +200,64 @@ class Runner:
             os._exit(0)
         if isinstance(message, (Tokenize, Detokenize)) and _size(message) > _LONG_TEXT:
             self._translators.submit(self._answer, message)
-            return
-        if isinstance(message, (Tokenize, Detokenize)):
+        elif isinstance(message, (Tokenize, Detokenize)):
             self._answer(message)
-            return
+        elif isinstance(message, Embed):
+            self._being_read[message.id] = message
+            if sum(map(len, message.inputs)) > _LONG_TEXT:
+                self._translators.submit(self._read_inputs, message)
+            else:
+                self._read_inputs(message)
+        else:
+            self._pass_on(message)
+
+    def _pass_on(self, message: ServerMessage) -> None:
+        if isinstance(message, Cancel):
+            self._being_read.pop(message.id, None)
         self._inbox.put(message)
-        if isinstance(message, Cancel) and self._engine is not None:
-            self._engine.interrupt(message.id)
+        if isinstance(message, Cancel):
+            for engine in (self._engine, self._embedder):
+                if engine is not None:
+                    engine.interrupt(message.id)
+
+    def _read_inputs(self, message: Embed) -> None:
+        """Queue what there is to embed, unless the request was cancelled meanwhile."""
+        try:
+            if self._passages is None:
+                raise LoadError("the model is not loaded yet, or not for embeddings")
+            passages = self._passages.read(message)
+        except Exception as error:
+            self._being_read.pop(message.id, None)
+            self._writer.send([failure_of(message.id, error)])
+            return
+        if self._being_read.pop(message.id, None) is not None:
+            self._inbox.put(passages)
 
     def _answer(self, message: Tokenize | Detokenize) -> None:
         try:
             answer = self._translate(message)
         except Exception as error:
-            logger.exception("request %d failed", message.id)
-            answer = Failed(message.id, str(error) or type(error).__name__)
+            answer = failure_of(message.id, error)
         self._writer.send([answer])
 
     def _translate(self, message: Tokenize | Detokenize) -> RunnerMessage:
         vocabulary = self._vocabulary
         if vocabulary is None:
             return Failed(message.id, "the model is not loaded yet")
-        try:
-            if isinstance(message, Detokenize):
-                return Detokenized(message.id, vocabulary.detokenize(message.tokens))
-            tokens = vocabulary.tokenize(
-                message.text, add_special=message.add_special, parse_special=message.parse_special
-            )
-            pieces = [vocabulary.piece(t) for t in tokens] if message.with_pieces else []
-            return Tokens(message.id, tokens, pieces)
-        except (InvalidText, InvalidToken) as error:
-            return Failed(message.id, str(error), PromptError.status)
+        if isinstance(message, Detokenize):
+            return Detokenized(message.id, vocabulary.detokenize(message.tokens))
+        tokens = vocabulary.tokenize(
+            message.text, add_special=message.add_special, parse_special=message.parse_special
+        )
+        pieces = [vocabulary.piece(token) for token in tokens] if message.with_pieces else []
+        return Tokens(message.id, tokens, pieces)
 
 
 def _size(message: Tokenize | Detokenize) -> int:
     return len(message.text if isinstance(message, Tokenize) else message.tokens)
 
 
-def _ready(request: Load, model: LoadedModel) -> Ready:
+def _ready(request: Load, model: LoadedModel | LoadedEncoder) -> Ready:
     from llamaherd.llama.library import system_info
 
     memory = model.memory

@@ -10,7 +10,8 @@ import asyncio
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, Self, TypeVar
 
 from llamaherd.duration import FOREVER, SECOND
@@ -44,6 +45,7 @@ from llamaherd.runner.protocol import (
     Shutdown,
     Tokenize,
     Tokens,
+    Vectors,
 )
 
 #: ``-P`` keeps a folder named llamaherd where the server was started from being run instead.
@@ -127,7 +129,7 @@ class Generation:
         self._runner._forget(self._request)
         if isinstance(message, Finished):
             return message
-        raise _failure(message)
+        raise failure(message)
 
     def close(self) -> None:
         """``aclose`` for code that can't wait; it never has to."""
@@ -146,7 +148,8 @@ class Runner:
     """A process that has loaded ``load``; made by ``start``, used by the tasks of one event loop.
 
     ``info`` is what it said when it was ready. ``exit`` is None until it ended. ``served`` tells
-    whether any ``Generate`` came to its end, which proves that the engine's build can decode.
+    whether any ``Generate`` came to its end or any ``Embed`` gave vectors, which proves that the
+    engine's build can decode.
     """
 
     load: Load
@@ -291,6 +294,21 @@ class Runner:
         )
         return Generation(self, request, inbox)
 
+    @contextmanager
+    def exchange(self, question: Callable[[int], ServerMessage]) -> Iterator[Inbox]:
+        """Send the ``question`` of a number; its answers come into the inbox.
+
+        Leaving by an exception tells the runner to forget it. Raises ``RunnerDied``.
+        """
+        request, inbox = self._open()
+        self._child.send(question(request))
+        try:
+            yield inbox
+        except BaseException:
+            self._cancel(request)
+            raise
+        self._forget(request)
+
     async def wait_exit(self) -> Exit:
         """Wait for the end of the process, whatever brings it."""
         await self._gone.wait()
@@ -366,17 +384,11 @@ class Runner:
             self._child.send(Cancel(request))
 
     async def _ask(self, question: Callable[[int], ServerMessage], kind: type[Answer]) -> Answer:
-        request, inbox = self._open()
-        self._child.send(question(request))
-        try:
+        with self.exchange(question) as inbox:
             message = await inbox.get()
-        except BaseException:
-            self._cancel(request)
-            raise
-        self._forget(request)
         if isinstance(message, kind):
             return message
-        raise _failure(message)
+        raise failure(message)
 
     # --- called by the child ----------------------------------------------------------------
 
@@ -388,7 +400,7 @@ class Runner:
             return
         if not 0 < message.id <= self._next_request:
             raise ProtocolError(f"an answer to request {message.id}, which was never sent")
-        if isinstance(message, Finished):
+        if isinstance(message, (Finished, Vectors)):
             self.served = True
         # Answers to a cancelled request may still be under way.
         inbox = self._inboxes.get(message.id)
@@ -415,9 +427,15 @@ class Runner:
         return self._child.garbled or str(self.exit)
 
 
-def _failure(message: RunnerMessage) -> LlamaherdError:
+def failure(message: RunnerMessage) -> LlamaherdError:
+    """The error that an answer reports, or that it is in itself."""
     if not isinstance(message, Failed):
         return LlamaherdError(f"model runner answered with an unexpected {type(message).__name__}")
-    error = _ERRORS.get(message.status, LlamaherdError)(message.message)
-    error.status = message.status
+    return failed(message.message, message.status)
+
+
+def failed(text: str, status: int) -> LlamaherdError:
+    """An error of this HTTP status."""
+    error = _ERRORS.get(status, LlamaherdError)(text)
+    error.status = status
     return error

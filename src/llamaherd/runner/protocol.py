@@ -45,6 +45,10 @@ class Load(_Message, tag="load"):
     ``n_ctx`` is the context of one sequence; the cache holds ``n_ctx * n_slots`` tokens, shared by
     all. ``flash_attention`` is "auto", "on" or "off". ``extra_buffers`` False keeps the weights in
     their plain layout (see the fallback in ``llama``).
+
+    ``n_embed`` more sequences are there for embeddings; those that are computed together share
+    ``n_ctx`` tokens. With ``pools`` the model does nothing else: it looks at a text as a whole, in
+    one batch, and ``n_slots`` is only how many requests it takes at a time.
     """
 
     model: str
@@ -62,6 +66,8 @@ class Load(_Message, tag="load"):
     kv_cache_type: str = "f16"
     extra_buffers: bool = True
     version: int = VERSION
+    n_embed: int = 0
+    pools: bool = False
 
 
 class Sampling(Struct, frozen=True, omit_defaults=True):
@@ -122,6 +128,28 @@ class Generate(_Message, tag="generate"):
     top_logprobs: int | None = None
 
 
+class Embed(_Message, tag="embed"):
+    """A vector for each of ``inputs``, texts or tokens.
+
+    Special tokens are put around an input where the vocabulary wants them and they aren't there.
+    ``truncate`` cuts what is longer than the context; otherwise that input fails. One that fails
+    ends the request before any work, unless ``partial``, which goes on with the others.
+
+    ``dimensions`` other than 0 keeps so many numbers of each vector, ``normalize`` makes it of
+    length 1. With ``query``, inputs are documents, and a model that ranks gives each its scores.
+    ``decimal`` asks for numbers that print as shortly as numbers of 4 bytes do; see ``Vectors``.
+    """
+
+    id: int
+    inputs: list[str | list[int]]
+    query: str | None = None
+    truncate: bool = True
+    partial: bool = False
+    normalize: bool = True
+    dimensions: int = 0
+    decimal: bool = False
+
+
 class Tokenize(_Message, tag="tokenize"):
     """``add_special`` adds BOS/EOS as the vocabulary asks, ``parse_special`` reads special tokens.
 
@@ -150,7 +178,7 @@ class Shutdown(_Message, tag="shutdown"):
     """End the process."""
 
 
-ServerMessage = Load | Generate | Tokenize | Detokenize | Cancel | Shutdown
+ServerMessage = Load | Generate | Embed | Tokenize | Detokenize | Cancel | Shutdown
 
 # --- runner to server -----------------------------------------------------------------------
 
@@ -209,6 +237,38 @@ class Finished(_Message, tag="finished"):
     tokens: list[int] = field(default_factory=list)
 
 
+class Vectors(_Message, tag="vectors"):
+    """The vectors of some inputs of an ``Embed``, one after the other in the order of ``indexes``.
+
+    Little-endian floating-point numbers of 4 bytes. If they were asked for as ``decimal``, of 8
+    bytes: the shortest decimal fraction that is nearest to the same number of 4 bytes.
+    """
+
+    id: int
+    indexes: list[int]
+    data: bytes
+
+
+class InputFailure(Struct, frozen=True, omit_defaults=True):
+    """Why an input has no vector; ``status`` is the HTTP status that fits."""
+
+    index: int
+    message: str
+    status: int = 400
+
+
+class Embedded(_Message, tag="embedded"):
+    """The last message of an ``Embed``, after its ``Vectors``.
+
+    Each has ``width`` numbers. ``counts`` are the tokens of each input, as they were evaluated.
+    """
+
+    id: int
+    width: int
+    counts: list[int]
+    failures: list[InputFailure] = field(default_factory=list)
+
+
 class Tokens(_Message, tag="tokens"):
     """``pieces`` are empty unless they were asked for."""
 
@@ -230,7 +290,18 @@ class Failed(_Message, tag="failed"):
     status: int = 500
 
 
-RunnerMessage = Loading | Ready | LoadFailed | Chunk | Finished | Tokens | Detokenized | Failed
+RunnerMessage = (
+    Loading
+    | Ready
+    | LoadFailed
+    | Chunk
+    | Finished
+    | Vectors
+    | Embedded
+    | Tokens
+    | Detokenized
+    | Failed
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _from_server: msgspec.msgpack.Decoder[ServerMessage] = msgspec.msgpack.Decoder(ServerMessage)

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Match, Route
 from llamaherd.config import Settings
 from llamaherd.errors import LlamaherdError
 from llamaherd.keys import ApiKey
-from llamaherd.server import inference, library, meta, openai, registry
+from llamaherd.server import embeddings, inference, library, meta, openai, registry, rerank
 from llamaherd.server.access import AccessRules, Origins
 from llamaherd.server.authorization import ApiKeys
 from llamaherd.server.log import AccessLog, RequestIds
@@ -27,6 +27,8 @@ from llamaherd.server.streaming import error_response
 ROUTES: Final = (
     *meta.routes,
     *inference.routes,
+    *embeddings.routes,
+    *rerank.routes,
     *library.routes,
     *registry.routes,
     *openai.routes,

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from llamaherd.api import gojson, openai_replies, openai_requests, replies, requests, tokenize
+from llamaherd.api import (
+    embeddings,
+    gojson,
+    openai_replies,
+    openai_requests,
+    replies,
+    requests,
+    rerank,
+    tokenize,
+)
 from llamaherd.store.progress import Progress
 
 TEXT: Final = "text/plain"
@@ -54,6 +63,12 @@ RUNS: Final = {
     "be loaded, or its runner died.",
 }
 
+EMBEDS: Final = {
+    **LOADS,
+    500: "An option is of the wrong type, the model could not be loaded or computed no numbers, or "
+    "its runner died.",
+}
+
 #: Ollama too blames itself for what a registry answers, and for what its store can't do.
 TRANSFERS: Final = {
     **UNREADABLE,
@@ -67,7 +82,13 @@ _DIGEST: Final = {
 }
 
 
-_BODIES: Final = {**requests.BODIES, **tokenize.BODIES, **openai_requests.BODIES}
+_BODIES: Final = {
+    **requests.BODIES,
+    **embeddings.BODIES,
+    **rerank.BODIES,
+    **tokenize.BODIES,
+    **openai_requests.BODIES,
+}
 
 
 def _post(path: str, summary: str, reply: Any, **more: Any) -> Operation:
@@ -90,6 +111,27 @@ OPERATIONS: Final = (
         required=("model",),
         lines=True,
         errors=RUNS,
+    ),
+    _post(
+        "/api/embed",
+        "A vector for each text; without any, only load the model.",
+        embeddings.EmbedReply,
+        required=("model",),
+        errors=EMBEDS,
+    ),
+    _post(
+        "/api/embeddings",
+        "The vector of one text, as the model made it.",
+        embeddings.EmbeddingsReply,
+        required=("model",),
+        errors=EMBEDS,
+    ),
+    _post(
+        "/api/rerank",
+        "Documents in the order in which they answer a query.",
+        rerank.RerankReply,
+        required=("model", "query", "documents"),
+        errors=EMBEDS,
     ),
     _post(
         "/api/tokenize",
@@ -191,6 +233,20 @@ OPERATIONS: Final = (
         required=("model", "prompt"),
         events=True,
         errors=LOADS,
+    ),
+    _post(
+        "/v1/embeddings",
+        "OpenAI: a vector for each input.",
+        embeddings.OpenAIEmbeddingList,
+        required=("model", "input"),
+        errors=LOADS,
+    ),
+    _post(
+        "/v1/rerank",
+        "Jina and Cohere: documents in the order in which they answer a query.",
+        rerank.OpenRerankReply,
+        required=("model", "query", "documents"),
+        errors=EMBEDS,
     ),
     Operation("get", "/v1/models", "OpenAI: the models of the store.", openai_replies.ModelList),
     Operation(

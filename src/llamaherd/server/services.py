@@ -12,6 +12,7 @@ from starlette.requests import Request
 from llamaherd import hardware
 from llamaherd.catalog import Catalog
 from llamaherd.config import Settings
+from llamaherd.embedding import Embedding
 from llamaherd.errors import StoreError
 from llamaherd.generation import Generation
 from llamaherd.registry.service import Transfers
@@ -32,6 +33,7 @@ class Services:
     scheduler: Scheduler
     generation: Generation
     tokenization: Tokenization
+    embedding: Embedding
     spare: SpareRunner
     transfers: Transfers
     metrics: Metrics
@@ -57,6 +59,7 @@ class Services:
             scheduler=scheduler,
             generation=Generation(catalog, scheduler, observe),
             tokenization=Tokenization(catalog, scheduler),
+            embedding=Embedding(catalog, scheduler),
             spare=spare,
             transfers=Transfers(library, keep_replaced=settings.noprune, observe=observe),
             metrics=metrics,
