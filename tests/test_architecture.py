@@ -15,7 +15,7 @@ ROOT = Path(llamaherd.__file__).parent
 #: From the ground up: a module may import from its own row and the rows above it in this list.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("version", "errors", "duration"),
-    ("messages", "options", "keys", "config", "observe"),
+    ("messages", "options", "keys", "config", "observe", "grammar"),
     ("events", "telemetry", "gguf", "hardware"),
     ("api",),
     ("prompt", "llama", "engine", "runner.protocol", "store", "create.modelfile"),
@@ -44,7 +44,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rich": ("cli",),
     "prompt_toolkit": ("cli",),
     "jinja2": ("prompt",),
-    "llguidance": ("engine.grammar",),
+    "llguidance": ("engine.compiler", "engine.grammar"),
     "numpy": ("llama", "engine", "create"),
     "http": ("client", "server"),
     "httpx2": ("registry",),

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llamaherd.grammar import Grammar
 from llamaherd.llama.backend import TokenTable
 from llamaherd.llama.binding import LlamaBackend
 from llamaherd.llama.loader import ModelSpec, load
-from llamaherd.runner.protocol import Failed, Generate, Grammar, Sampling
+from llamaherd.runner.protocol import Failed, Generate, Sampling
 from tests.support.backend import FakeBackend, encode
 from tests.support.engine import GREEDY, Desk
 from tests.support.models import write_model

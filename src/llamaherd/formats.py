@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from llamaherd.errors import FormatError
-from llamaherd.runner.protocol import Grammar
+from llamaherd.grammar import Grammar
 
 #: The largest schema or grammar, in bytes: compiling one takes up to seconds.
 MAX_BYTES: Final = 128 << 10

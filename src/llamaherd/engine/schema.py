@@ -58,22 +58,23 @@ def read_schema(text: str) -> Schema:
         schema.pop(_SETTINGS, None)
         for part in _parts(schema):
             _require_discriminator(part)
+            _bound_integers(part)
             _check_exact([part.get("const"), part.get("enum")])
     except RecursionError:
-        raise FormatError("the schema in format is nested too deeply") from None
+        raise FormatError("it is nested too deeply") from None
     return schema
 
 
 def _integer(digits: str) -> int:
     if len(digits) > _MOST_DIGITS or not -(2**63) <= int(digits) < 2**63:
-        raise FormatError(f"the schema in format has a number beyond 64 bits: {digits[:40]}")
+        raise FormatError(f"a number is beyond 64 bits: {digits[:40]}")
     return int(digits)
 
 
 def _number(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
-        raise FormatError(f"the schema in format has a number beyond 64 bits: {digits[:40]}")
+        raise FormatError(f"a number is beyond 64 bits: {digits[:40]}")
     return number
 
 
@@ -98,6 +99,29 @@ def _require_discriminator(part: Schema) -> None:
             part["required"] = [*(required if isinstance(required, list) else ()), name]
 
 
+def _bound_integers(part: Schema) -> None:
+    """Keep integers, in place, to those that every reader of JSON has exactly (RFC 7493).
+
+    A model that has nothing to say would write digits forever.
+    """
+    kinds = part.get("type")
+    if kinds != "integer" and not (isinstance(kinds, list) and "integer" in kinds):
+        return
+    if isinstance(kinds, list) and "number" in kinds:
+        return
+    low = part.get("minimum", part.get("exclusiveMinimum", -_LARGEST_EXACT))
+    high = part.get("maximum", part.get("exclusiveMaximum", _LARGEST_EXACT))
+    if _is_number(low) and _is_number(high):
+        if low == -_LARGEST_EXACT and high > low:
+            part["minimum"] = low
+        if high == _LARGEST_EXACT and high > low:
+            part["maximum"] = high
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _check_exact(value: Any) -> None:
     """Refuse integers that llguidance, which has all numbers as floats, would round."""
     if isinstance(value, dict):
@@ -106,7 +130,7 @@ def _check_exact(value: Any) -> None:
         for item in value:
             _check_exact(item)
     elif isinstance(value, int) and abs(value) > _LARGEST_EXACT:
-        raise FormatError(f"a value of the schema in format can't be kept exactly: {value}")
+        raise FormatError(f"a value can't be kept exactly: {value}")
 
 
 def check_multiples(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Final
 
 from llamaherd.llama.alphabet import alphabet_of
@@ -18,6 +19,9 @@ LONGEST_TEXT: Final = 1 << 25
 _UNKNOWN: Final = 1 << 0
 _CONTROL: Final = 1 << 3
 _USER_DEFINED: Final = 1 << 4
+
+#: Enough of a vocabulary's own tokens to see what surrounds them.
+_PROBED: Final = 16
 
 _piece: Final = function(
     "llama_token_to_piece",
@@ -138,7 +142,7 @@ class Vocabulary:
         """The vocabulary for grammars."""
         tokens = range(self.size)
         tokenizer = None
-        if self._alphabet is None:
+        if self._alphabet is None and self._spells():
             vocabulary = ctypes.cast(self._pointer, ctypes.c_void_p).value
             tokenize = ctypes.cast(C.llama_tokenize, ctypes.c_void_p).value
             assert vocabulary is not None
@@ -150,6 +154,23 @@ class Vocabulary:
             ends=[token for token in tokens if self.is_end(token)],
             tokenizer=tokenizer,
         )
+
+    def _spells(self) -> bool:
+        """Whether the tokens of a text have its characters and no others.
+
+        SentencePiece vocabularies may put a space after each token that their file defines.
+        """
+        own = (
+            token
+            for token in range(self.size)
+            if self.attributes(token) & _USER_DEFINED and not self._is_special(token)
+        )
+        for token in islice(own, _PROBED):
+            text = f"a{self.piece(token).decode('utf-8', 'replace')}a"
+            tokens = self.tokenize(text, add_special=False, parse_special=True)
+            if b"".join(map(self.piece, tokens)).removeprefix(b" ") != text.encode():
+                return False
+        return True
 
     def _is_special(self, token: int) -> bool:
         """Many vocabularies define their control tokens as if they were text."""

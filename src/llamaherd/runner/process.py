@@ -23,6 +23,7 @@ from llamaherd.errors import (
     NotFound,
     RunnerDied,
 )
+from llamaherd.grammar import Form
 from llamaherd.runner.child import Child, Exit
 from llamaherd.runner.protocol import (
     VERSION,
@@ -33,7 +34,6 @@ from llamaherd.runner.protocol import (
     Failed,
     Finished,
     Generate,
-    Grammar,
     Load,
     LoadFailed,
     Loading,
@@ -270,7 +270,7 @@ class Runner:
         stop: Sequence[str] = (),
         truncate: bool = True,
         shift: bool = True,
-        grammar: Grammar | None = None,
+        grammar: Form | None = None,
         top_logprobs: int | None = None,
     ) -> Generation:
         """Start writing on from ``prompt``; the arguments are those of ``protocol.Generate``.

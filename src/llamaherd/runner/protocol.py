@@ -18,8 +18,9 @@ import msgspec
 from msgspec import Struct, field
 
 from llamaherd.events import WrittenToken
+from llamaherd.grammar import Form
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 #: The largest frame that a reader accepts, in bytes.
 MAX_FRAME: Final = 1 << 30
@@ -94,26 +95,15 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     logit_bias: dict[int, float] = field(default_factory=dict)
 
 
-class Grammar(Struct, frozen=True, omit_defaults=True):
-    """What the reply must be, by ``kind``.
-
-    "json" is any JSON object. "schema" is a JSON value that satisfies the JSON Schema in ``text``.
-    "grammar" is what the context-free grammar in ``text`` derives, in llguidance's Lark dialect or
-    llama.cpp's GBNF.
-    """
-
-    kind: Literal["json", "schema", "grammar"]
-    text: str = ""
-
-
 class Generate(_Message, tag="generate"):
     """Write on from ``prompt`` (tokens, BOS included where the model wants one).
 
     ``num_predict`` -1 writes until the model stops, -2 until the context is full. ``num_keep``
     tokens (-1: the whole prompt) stay when the context shifts. ``truncate`` False makes a prompt
     longer than the context an error; ``shift`` False ends with "length" when the context is full.
-    A ``grammar`` that can't be kept is answered by ``Failed``. ``top_logprobs`` asks for the
-    log-probabilities of the reply's tokens and of so many of the likeliest at the place of each.
+    A ``grammar`` is what the reply must be; one that can't be kept is answered by ``Failed``.
+    ``top_logprobs`` asks for the log-probabilities of the reply's tokens and of so many of the
+    likeliest at the place of each.
     """
 
     id: int
@@ -124,7 +114,7 @@ class Generate(_Message, tag="generate"):
     stop: list[str] = field(default_factory=list)
     truncate: bool = True
     shift: bool = True
-    grammar: Grammar | None = None
+    grammar: Form | None = None
     top_logprobs: int | None = None
 
 
