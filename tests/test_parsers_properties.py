@@ -23,11 +23,18 @@ FRAGMENTS = (
     *(opening for form in FORMATS for opening in form.readers),
     *("</tool_call>", "[ARGS]", "[CALL_ID]", "</function>", "<parameter=city>", "</parameter>"),
     *("<｜tool▁sep｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>", "```", "function"),
+    *("<arg_key>city</arg_key>", "<arg_value>", "</arg_value>", "<|tool_call_argument_begin|>"),
+    *('invoke name="get_weather">', '<parameter name="city">', "</invoke>", "call:get_weather{"),
+    *("city:", '<|"|>', '<param name="city">', "</param>", 'get_time">', "<|tool_call:name|>"),
+    *("<|tool_call:args|>", "functions.", ":0", '{"get_time": {}}', "<|tool_call_end|>"),
     *("get_weather", "get_time", '{"name": "get_time"}', 'get_weather(city="Paris")'),
     *('{"name": "get_weather", "arguments": {"city": "Paris"}}', "get_time()"),
     *('"name"', '"arguments"', '"get_time"', "{}", "{", "}", "[", "]", "(", ")", ":", ",", ";"),
     *('"', "'", "\\", "=", "<", "<think>", "</think>", " ", "\n", "a", "é🌍", "1", "true"),
 )
+
+#: Formats whose arguments aren't one JSON object.
+OTHER_VALUES = ("pythonic", "glm", "invoke", "gemma", "minicpm")
 
 texts = st.lists(st.sampled_from(FRAGMENTS), max_size=24).map("".join)
 formats = st.sampled_from(FORMATS)
@@ -71,7 +78,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 @settings(max_examples=150, deadline=None)
 @given(
     st.data(),
-    st.sampled_from([form for form in FORMATS if form.name != "pythonic"]),
+    st.sampled_from([form for form in FORMATS if form.name not in OTHER_VALUES]),
     st.dictionaries(st.text(max_size=8), values, max_size=4),
     st.booleans(),
 )
@@ -82,9 +89,12 @@ def test_any_arguments_come_through(
     call = json.dumps({"name": "get_time", "arguments": arguments}, ensure_ascii=ascii_only)
     written = {
         "command-r": f"<|START_ACTION|>[{call}]<|END_ACTION|>",
+        "apertus": f'<|tools_prefix|>[{{"get_time": {encoded}}}]<|tools_suffix|>',
         "deepseek": f"<｜tool▁call▁begin｜>get_time<｜tool▁sep｜>{encoded}<｜tool▁call▁end｜>",
         "firefunction": f"functools[{call}]",
         "granite": f"<|tool_call|>[{call}]",
+        "kimi": f"<|tool_call_begin|>functions.get_time:3<|tool_call_argument_begin|>{encoded}",
+        "solar": f"<|tool_call:begin|>a<|tool_call:name|>get_time<|tool_call:args|>{encoded}",
         "hermes": f"<tool_call>\n{call}\n</tool_call>",
         "llama": call,
         "mistral": f"[TOOL_CALLS][{call}]",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llamaherd.grammar import Exactly, InOrder, OneOf, Repeated
 from llamaherd.prompt.jinja import JinjaTemplate
 from llamaherd.prompt.parsers.calls import Toolbox
-from llamaherd.prompt.parsers.recognise import recognise_calls
+from llamaherd.prompt.parsers.recognise import recognise_calls, recognise_writing
 from llamaherd.prompt.parsers.stream import CallParser
+from llamaherd.prompt.parsers.writing import signatures_of
 from llamaherd.prompt.template import USUAL_TOKENS, GoTemplate, PromptTemplate
 from tests.support.replies import TIME, WEATHER, in_pieces, parts, summary
 
@@ -80,7 +83,8 @@ def test_more_templates_of_gguf_files(name: str, form: str) -> None:
             "command-r",
         ),
         (go(f"<|tool_call|>[{USUAL}]<|/tool_call|>"), "phi"),
-        (go(f"functools[{USUAL}]"), "phi"),
+        (go(f"functools[{USUAL}]"), "firefunction"),
+        (go(f"functools[{USUAL}]", "<|/tool|>"), "phi"),
         (
             go(f"<｜tool▁call▁begin｜>function<｜tool▁sep｜>{NAME}\n```json\n{ARGUMENTS}```"),
             "deepseek",
@@ -92,6 +96,42 @@ def test_more_templates_of_gguf_files(name: str, form: str) -> None:
 )
 def test_go_templates(template: GoTemplate, form: str) -> None:
     assert recognise_calls(template).name == form
+
+
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [
+        (go(f"<tool_call>{USUAL}</tool_call>"), '<tool_call>\n{"name": "'),
+        (go(f"<function={NAME}>{ARGUMENTS}</function>"), "<function="),
+        (
+            GoTemplate("{{ .Tools }} <tool_call> <function=f> <parameter=p> {{ .Prompt }}"),
+            "<tool_call>\n<function=",
+        ),
+        (go(USUAL, "[TOOL_CALLS] "), "[TOOL_CALLS]["),
+        (
+            GoTemplate("{{ .Tools }} [TOOL_CALLS]f[ARGS]{} {{ .Prompt }}"),
+            "[TOOL_CALLS]get_time[ARGS]",
+        ),
+        (GoTemplate("{{ .Tools }} {{ .Prompt }}"), '{"name": "get_time", "parameters": '),
+    ],
+)
+def test_calls_are_written_as_the_template_shows_them(template: GoTemplate, shown: str) -> None:
+    writing = recognise_writing(template)
+    assert writing is not None
+    form = writing.form(signatures_of([TIME]), several=False)
+    assert shown in "".join(texts_of(form))
+
+
+def texts_of(form: Any) -> Iterator[str]:
+    """The texts of a form in which all is fixed but the arguments."""
+    match form:
+        case Exactly(text):
+            yield text
+        case InOrder(parts) | OneOf(parts):
+            for part in parts:
+                yield from texts_of(part)
+        case Repeated(part):
+            yield from texts_of(part)
 
 
 class TestTemplatesOfNoFamily:
@@ -107,6 +147,9 @@ class TestTemplatesOfNoFamily:
         template = go(USUAL + "]", "<CALLS>[")
         call = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
         assert read(template, f"<CALLS>[{call}, {call}]") == [PARIS, PARIS]
+        writing = recognise_writing(template)
+        assert writing is not None
+        assert (writing.opening, writing.separator, writing.closing) == ("<CALLS>[", ", ", "]")
 
     def test_keys_of_its_own(self) -> None:
         template = go(f'<use>{{"tool": "{NAME}", "input": {ARGUMENTS}}}</use>')

@@ -92,6 +92,10 @@ class TestTags:
                 JinjaTemplate("{# <|START_THINKING|> <|END_THINKING|> #}", USUAL_TOKENS),
                 Tags("<|START_THINKING|>", "<|END_THINKING|>"),
             ),
+            (
+                JinjaTemplate("<|turn>model\n<|channel>thought\n<channel|>", USUAL_TOKENS),
+                Tags("<|channel>thought", "<channel|>"),
+            ),
             (JinjaTemplate("{{ enable_thinking }}", USUAL_TOKENS), USUAL_TAGS),
         ],
     )

@@ -48,11 +48,13 @@ def write_model(
     seed: int = 0,
     metadata: Mapping[str, Any] | None = None,
     shard_tensors: int = 0,
+    extra_tokens: Sequence[str] = (),
 ) -> Path:
     """Write a model of the llama architecture with stories260K's SentencePiece vocabulary.
 
     ``byte_tokens=False`` leaves the ``<0xXX>`` tokens out, so text outside the vocabulary (an
     emoji) makes llama.cpp's tokenizer abort the process. ``metadata`` adds or overrides GGUF keys.
+    ``extra_tokens`` are texts with a token each; it writes them only if it must.
     For ``q8_0`` the widths must be multiples of 32. The same arguments give the same bytes.
     ``shard_tensors`` cuts the file into shards of so many tensors, named after ``path``.
     """
@@ -68,7 +70,9 @@ def write_model(
     }
     if chat_template is not None:
         keys["tokenizer.chat_template"] = chat_template
-    weights = _Weights(np.random.default_rng(seed), _vocabulary(byte_tokens)[2], n_embd)
+    extra_types = [int(gguf.TokenType.USER_DEFINED)] * len(extra_tokens)
+    types = [*_vocabulary(byte_tokens)[2], *extra_types]
+    weights = _Weights(np.random.default_rng(seed), types, n_embd)
     head = n_embd // n_head
     for layer in range(n_layer):
         weights.add_attention(layer, n_embd, head * n_head_kv)
@@ -82,6 +86,7 @@ def write_model(
         ftype=ftype,
         byte_tokens=byte_tokens,
         shard_tensors=shard_tensors,
+        extra_tokens=extra_tokens,
     )
 
 

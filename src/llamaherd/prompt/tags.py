@@ -31,6 +31,8 @@ _FAMILIES: Final = (
     Tags("<reasoning>", "</reasoning>"),
     Tags("<thinking>", "</thinking>"),
     Tags("<|inner_prefix|>", "<|inner_suffix|>"),
+    Tags("<|channel>thought", "<channel|>"),
+    Tags("<think:opensource>", "</think:opensource>"),
 )
 
 

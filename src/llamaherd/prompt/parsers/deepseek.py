@@ -11,33 +11,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.json_values import read_json
+from llamaherd.prompt.parsers.marked import marked
 from llamaherd.prompt.parsers.python_calls import NAME
 from llamaherd.prompt.parsers.source import SPACE, Reading, Source
 from llamaherd.prompt.parsers.stream import CallFormat
+from llamaherd.prompt.parsers.writing import Writing, named_call
 
 _CALLS: Final = "<｜tool▁calls▁begin｜>"
 _CALLS_END: Final = "<｜tool▁calls▁end｜>"
 _CALL: Final = "<｜tool▁call▁begin｜>"
 _CALL_END: Final = "<｜tool▁call▁end｜>"
 _SEPARATOR: Final = "<｜tool▁sep｜>"
-
-
-def _read_all(source: Source, toolbox: Toolbox) -> Reading[None]:
-    yield from source.literal(_CALLS)
-    yield from source.skip(SPACE)
-    yield from _read_calls(source, toolbox)
-
-
-def _read_calls(source: Source, toolbox: Toolbox) -> Reading[None]:
-    yield from source.literal(_CALL)
-    yield from _read_call(source, toolbox)
-    while (yield from source.optional(_CALL)):
-        yield from _read_call(source, toolbox)
-    yield from source.optional(_CALLS_END)
 
 
 def _read_call(source: Source, toolbox: Toolbox) -> Reading[None]:
@@ -53,6 +42,26 @@ def _read_call(source: Source, toolbox: Toolbox) -> Reading[None]:
     yield from source.optional(_CALL_END)
 
 
+#: A name that isn't mistaken for the older word before it.
+_UNMISTAKABLE: Final = re.compile(r"(?!function$)[\w.-]+")
+
 FORMAT: Final = CallFormat(
-    "deepseek", {_CALLS: _read_all, _CALL: _read_calls}, marks=(_CALLS, _CALL)
+    "deepseek",
+    marked(_CALL, _read_call, _CALLS, _CALLS_END),
+    marks=(_CALLS, _CALL),
+    writings=(
+        Writing(
+            named_call(f"{_CALL}function{_SEPARATOR}", "\n```json\n", f"\n```{_CALL_END}"),
+            opening=_CALLS,
+            separator="\n",
+            closing=_CALLS_END,
+            mark="```json",
+        ),
+        Writing(
+            named_call(_CALL, _SEPARATOR, _CALL_END),
+            opening=_CALLS,
+            closing=_CALLS_END,
+            names=_UNMISTAKABLE,
+        ),
+    ),
 )

@@ -11,7 +11,13 @@ from typing import Final
 
 from llamaherd.prompt.parsers.stream import CallFormat
 from llamaherd.prompt.parsers.tagged import tagged
+from llamaherd.prompt.parsers.writing import Writing, json_call
 
 _TAG: Final = "functools"
 
-FORMAT: Final = CallFormat("firefunction", {_TAG: tagged(_TAG)}, marks=(f"{_TAG}[",))
+FORMAT: Final = CallFormat(
+    "firefunction",
+    {_TAG: tagged(_TAG)},
+    marks=(f"{_TAG}[",),
+    writings=(Writing(json_call(), opening=f"{_TAG}[", separator=", ", closing="]", names=None),),
+)

@@ -15,9 +15,12 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from llamaherd.grammar import Exactly, Form, InOrder
 from llamaherd.prompt.parsers.calls import Toolbox
-from llamaherd.prompt.parsers.json_values import decode, read_json
-from llamaherd.prompt.parsers.source import SPACE, Malformed, Reading, Source
+from llamaherd.prompt.parsers.json_values import read_json
+from llamaherd.prompt.parsers.parameters import read_value, write_parameters
+from llamaherd.prompt.parsers.source import SPACE, Reading, Source
+from llamaherd.prompt.parsers.writing import CallForm, Signature
 
 _NAME: Final = re.compile(r"[^<>\s]*")
 
@@ -35,25 +38,25 @@ def read_function_tag(source: Source, toolbox: Toolbox) -> Reading[None]:
     arguments: dict[str, Any] = {}
     while not (yield from source.optional("</function>")):
         yield from source.skip(SPACE)
-        parameter, text = yield from _read_parameter(source)
-        arguments[parameter] = _typed(text, toolbox.properties(name).get(parameter))
+        yield from source.literal("<parameter=")
+        parameter = yield from source.skip(_NAME)
+        yield from source.literal(">")
+        schema = toolbox.properties(name).get(parameter)
+        arguments[parameter] = yield from read_value(source, schema, "</parameter>")
     yield toolbox.call(name, arguments)
 
 
-def _read_parameter(source: Source) -> Reading[tuple[str, str]]:
-    """Name and text; the line breaks next to the tags aren't part of the text."""
-    yield from source.literal("<parameter=")
-    name = yield from source.skip(_NAME)
-    yield from source.literal(">")
-    text = yield from source.until("</parameter>")
-    return name, text.removeprefix("\n").removesuffix("\n")
+def write_function_tag(before: str, after: str, *, lines: bool = True) -> CallForm:
+    """A call with arguments in tags, between two texts.
 
+    With ``lines`` an argument has lines of its own.
+    """
 
-def _typed(text: str, schema: Any) -> Any:
-    """Text is JSON where the tool's definition wants no string, if it can be read as such."""
-    if not isinstance(schema, dict) or schema.get("type", "string") == "string":
-        return text
-    try:
-        return decode(text)
-    except Malformed:
-        return text
+    def write(signature: Signature) -> Form:
+        parameters = write_parameters(
+            signature, lambda name, _: f"<parameter={name}>", "</parameter>", "\n", lines=lines
+        )
+        head = Exactly(f"{before}<function={signature.name}>\n")
+        return InOrder((head, parameters, Exactly(f"</function>{after}")))
+
+    return write

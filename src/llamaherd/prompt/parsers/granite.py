@@ -11,7 +11,13 @@ from typing import Final
 
 from llamaherd.prompt.parsers.stream import CallFormat
 from llamaherd.prompt.parsers.tagged import tagged
+from llamaherd.prompt.parsers.writing import Writing, json_call
 
 _TAG: Final = "<|tool_call|>"
 
-FORMAT: Final = CallFormat("granite", {_TAG: tagged(_TAG)}, marks=(_TAG,))
+FORMAT: Final = CallFormat(
+    "granite",
+    {_TAG: tagged(_TAG)},
+    marks=(_TAG,),
+    writings=(Writing(json_call(), opening=f"{_TAG}[", separator=", ", closing="]", names=None),),
+)

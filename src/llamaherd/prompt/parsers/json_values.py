@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import Any, Final
 
 from llamaherd.prompt.parsers.source import SPACE, Malformed, Reading, Source
@@ -38,7 +39,7 @@ def decode(text: str) -> Any:
     """The value of a complete JSON text; raises ``Malformed``.
 
     What no answer could carry becomes what Go makes of it: halves of surrogate pairs become
-    U+FFFD, whole numbers beyond 64 bits floating ones.
+    U+FFFD, whole numbers beyond 64 bits floating ones, and those beyond these the largest.
     """
     try:
         value = json.loads(text, strict=False, parse_int=_integer, parse_float=_float)
@@ -100,10 +101,7 @@ def _integer(digits: str) -> int | float:
 
 
 def _float(digits: str) -> float:
-    number = float(digits)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError(digits)
-    return number
+    return max(-sys.float_info.max, min(float(digits), sys.float_info.max))
 
 
 def _without_surrogates(value: Any) -> Any:

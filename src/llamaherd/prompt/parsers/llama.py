@@ -18,6 +18,7 @@ from llamaherd.prompt.parsers.python_calls import read_python_call, read_python_
 from llamaherd.prompt.parsers.source import SPACE, Reading, Source
 from llamaherd.prompt.parsers.stream import CallFormat
 from llamaherd.prompt.parsers.tagged import tagged
+from llamaherd.prompt.parsers.writing import Writing, json_call
 
 
 def _read_bracket(source: Source, toolbox: Toolbox) -> Reading[None]:
@@ -53,4 +54,5 @@ FORMAT: Final = CallFormat(
         "<function=": read_function_tag,
     },
     marks=("<|python_tag|>",),
+    writings=(Writing(json_call(arguments="parameters"), separator="; ", names=None),),
 )

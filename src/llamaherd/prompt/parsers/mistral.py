@@ -17,6 +17,7 @@ from llamaherd.prompt.parsers.json_values import read_json
 from llamaherd.prompt.parsers.python_calls import NAME
 from llamaherd.prompt.parsers.source import SPACE, Reading, Source
 from llamaherd.prompt.parsers.stream import CallFormat
+from llamaherd.prompt.parsers.writing import Writing, json_call, named_call
 
 _TAG: Final = "[TOOL_CALLS]"
 
@@ -36,4 +37,12 @@ def _read(source: Source, toolbox: Toolbox) -> Reading[None]:
     yield toolbox.call(name, (yield from read_json(source)))
 
 
-FORMAT: Final = CallFormat("mistral", {_TAG: _read}, marks=(_TAG,))
+FORMAT: Final = CallFormat(
+    "mistral",
+    {_TAG: _read},
+    marks=(_TAG,),
+    writings=(
+        Writing(named_call(_TAG, "[ARGS]"), mark="[ARGS]"),
+        Writing(json_call(), opening=f"{_TAG}[", separator=", ", closing="]", names=None),
+    ),
+)

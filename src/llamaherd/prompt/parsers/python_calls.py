@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from llamaherd.errors import FormatError
+from llamaherd.grammar import Exactly, Form, InOrder, OneOf
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.json_values import MAX_DEPTH, decode
 from llamaherd.prompt.parsers.source import SPACE, Malformed, Reading, Source
+from llamaherd.prompt.parsers.writing import Signature, listed
 
 NAME: Final = re.compile(r"[\w.-]*")
 
@@ -26,9 +29,21 @@ _WORDS: Final = {
 }
 _CLOSING: Final = {"[": "]", "(": ")"}
 _ESCAPE: Final = re.compile(
-    r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2})|(.))", re.DOTALL
+    r"\\(?:u([dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2})|(.))",
+    re.DOTALL,
 )
-_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"', "\n": ""}
+_ESCAPES: Final = {
+    "n": "\n",
+    "t": "\t",
+    "r": "\r",
+    "b": "\b",
+    "f": "\f",
+    "\\": "\\",
+    "'": "'",
+    '"': '"',
+    "\n": "",
+}
 _PLAIN: Final = {'"': re.compile(r'[^"\\]*'), "'": re.compile(r"[^'\\]*")}
 
 
@@ -171,8 +186,32 @@ def _closes(source: Source, quote: str) -> Reading[bool]:
 
 
 def _unescape(match: re.Match[str]) -> str:
-    code = match[1] or match[2] or match[3]
+    if match[1]:
+        return str(decode(f'"{match[0]}"'))
+    code = match[2] or match[3] or match[4]
     if code is None:
-        return _ESCAPES.get(match[4], match[0])
+        return _ESCAPES.get(match[5], match[0])
     number = int(code, 16)
     return "\ufffd" if number > 0x10FFFF or 0xD800 <= number < 0xE000 else chr(number)
+
+
+#: What a parameter is called in Python, as far as it is read here.
+_PARAMETER: Final = re.compile(r"[A-Za-z_]\w*")
+
+#: What may keep a boolean from being either.
+_FURTHER: Final = frozenset(("enum", "const", "not", "anyOf", "allOf", "oneOf", "$ref", "if"))
+
+_BOOLEAN: Final = OneOf((Exactly("True"), Exactly("False")))
+
+
+def write_python_call(signature: Signature) -> Form:
+    """The form of a call with all arguments by name; their values are written as in JSON."""
+    arguments: list[tuple[Form, bool]] = []
+    for parameter in signature.parameters():
+        if not _PARAMETER.fullmatch(parameter.name):
+            raise FormatError(f"{parameter.field}: this is no name of a parameter in Python")
+        plain = parameter.schema.get("type") == "boolean" and not parameter.schema.keys() & _FURTHER
+        value = _BOOLEAN if plain else parameter.value()
+        form = InOrder((Exactly(f"{parameter.name}="), value))
+        arguments.append((form, parameter.required))
+    return InOrder((Exactly(f"{signature.name}("), listed(arguments, ", "), Exactly(")")))

@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Final
 
 from llamaherd.prompt.parsers.calls import Toolbox
-from llamaherd.prompt.parsers.python_calls import read_python_list
+from llamaherd.prompt.parsers.python_calls import read_python_list, write_python_call
 from llamaherd.prompt.parsers.source import SPACE, Reading, Source
 from llamaherd.prompt.parsers.stream import CallFormat, CallReader
+from llamaherd.prompt.parsers.writing import Writing
 
 
 def _within(opening: str, closing: str) -> CallReader:
@@ -34,5 +35,22 @@ FORMAT: Final = CallFormat(
         "<|python_start|>": _within("<|python_start|>", "<|python_end|>"),
         "<|tool_call_start|>": _within("<|tool_call_start|>", "<|tool_call_end|>"),
     },
-    marks=("<|python_start|>", "<|tool_call_start|>", "[func_name1("),
+    marks=("<|python_start|>", "<|tool_call_start|>", "<|tool_list_start|>", "[func_name1("),
+    writings=(
+        *(
+            Writing(
+                write_python_call,
+                opening=f"{opening}[",
+                separator=", ",
+                closing=f"]{closing}",
+                mark=mark,
+            )
+            for opening, closing, mark in (
+                ("<|tool_call_start|>", "<|tool_call_end|>", "<|tool_call_start|>"),
+                ("<|tool_call_start|>", "<|tool_call_end|>", "<|tool_list_start|>"),
+                ("<|python_start|>", "<|python_end|>", "<|python_start|>"),
+            )
+        ),
+        Writing(write_python_call, opening="[", separator=", ", closing="]"),
+    ),
 )

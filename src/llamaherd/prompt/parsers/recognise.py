@@ -15,30 +15,45 @@ from llamaherd.errors import LlamaherdError
 from llamaherd.events import ToolCalls
 from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
 from llamaherd.prompt.parsers import (
+    apertus,
     command_r,
     deepseek,
     firefunction,
+    gemma,
+    glm,
     granite,
     hermes,
+    invoke,
+    kimi,
     llama,
+    minicpm,
     mistral,
     phi,
     pythonic,
+    solar,
 )
 from llamaherd.prompt.parsers.calls import USUAL_KEYS, Keys, Toolbox
 from llamaherd.prompt.parsers.stream import CallFormat, CallParser
 from llamaherd.prompt.parsers.tagged import tagged
+from llamaherd.prompt.parsers.writing import Writing, json_call
 from llamaherd.prompt.template import PromptTemplate, Values
 
 #: The formats with tags of their own; the more telling first.
 TAGGED: Final = (
     phi.FORMAT,
     granite.FORMAT,
+    glm.FORMAT,
     hermes.FORMAT,
     mistral.FORMAT,
     command_r.FORMAT,
     deepseek.FORMAT,
     firefunction.FORMAT,
+    kimi.FORMAT,
+    invoke.FORMAT,
+    gemma.FORMAT,
+    apertus.FORMAT,
+    minicpm.FORMAT,
+    solar.FORMAT,
     pythonic.FORMAT,
 )
 
@@ -52,13 +67,22 @@ _LONGEST_TAG: Final = 40
 @lru_cache(maxsize=64)
 def recognise_calls(template: PromptTemplate) -> CallFormat:
     """The format in which a model with this template calls tools."""
+    marked = [form for form in TAGGED if any(mark in template.text for mark in form.marks)]
     if written := _render(template, _CALL):
-        for form in TAGGED:
+        for form in (*marked, *TAGGED):
             if _reads_back(form, written):
                 return form
         return _own_format(template, written) or FALLBACK
-    marked = (form for form in TAGGED if any(mark in template.text for mark in form.marks))
-    return next(marked, FALLBACK)
+    return next(iter(marked), FALLBACK)
+
+
+@lru_cache(maxsize=64)
+def recognise_writing(template: PromptTemplate) -> Writing | None:
+    """In which of its format's ways a model with this template writes calls; None if in no way."""
+    writings = recognise_calls(template).writings
+    shown = template.text + _render(template, _CALL)
+    marked = (writing for writing in writings if writing.mark in shown)
+    return next(marked, writings[-1] if writings else None)
 
 
 _NAME: Final = "probed_tool"
@@ -99,7 +123,7 @@ def _reads_back(form: CallFormat, written: str) -> bool:
     parser = CallParser(form, _TOOLBOX)
     events = [*parser.feed(written), *parser.finish()]
     calls = [call for event in events if isinstance(event, ToolCalls) for call in event.calls]
-    return calls == [ToolCall(_FUNCTION)]
+    return [call.function for call in calls] == [_FUNCTION]
 
 
 def _own_format(template: PromptTemplate, written: str) -> CallFormat | None:
@@ -118,7 +142,15 @@ def _own_format(template: PromptTemplate, written: str) -> CallFormat | None:
         if not tag and keys == USUAL_KEYS:
             return None
         end = closing.strip().removeprefix("]").lstrip() if tag else ""
-        return CallFormat("template", {tag or "{": tagged(tag, end, keys)})
+        listed = opening.rstrip().endswith("[")
+        writing = Writing(
+            json_call(keys.name[0], keys.arguments[0]),
+            opening=opening.lstrip() if tag else "",
+            separator=", " if listed and tag else "\n",
+            closing=closing.rstrip() if tag else "",
+            names=None,
+        )
+        return CallFormat("template", {tag or "{": tagged(tag, end, keys)}, writings=(writing,))
     return None
 
 

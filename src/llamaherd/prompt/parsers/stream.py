@@ -13,6 +13,7 @@ from llamaherd.events import Text, ToolCalls
 from llamaherd.messages import ToolCall
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.source import Malformed, Reading, Source
+from llamaherd.prompt.parsers.writing import Writing
 
 #: Reads from the opening of a call, included, to the end of whatever belongs to it.
 CallReader: TypeAlias = Callable[[Source, Toolbox], Reading[None]]
@@ -22,12 +23,14 @@ class CallFormat(Struct, frozen=True):
     """How a family writes calls: by the texts with which they open, what reads them from there.
 
     No opening begins with another. ``marks`` in a template tell the family too, for templates that
-    explain the format to the model but do not write calls themselves.
+    explain the format to the model but do not write calls themselves. ``writings`` are the ways in
+    which calls can be demanded of the model, of which the last has no mark or is the most usual.
     """
 
     name: str
     readers: Mapping[str, CallReader]
     marks: tuple[str, ...] = ()
+    writings: tuple[Writing, ...] = ()
 
 
 class CallParser:
