@@ -369,7 +369,8 @@ def test_what_takes_too_much_time_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
     "text",
     [
         "{{ ''.__class__.__mro__ }}",
-        "{{ messages.append(1) }}",
+        "{{ messages.append(messages) }}",
+        "{{ messages.clear() }}",
         "{{ messages[0].update(role='x') }}",
         "{{ namespace.__init__.__globals__ }}",
         "{{ ''.__class__.__base__.__subclasses__() }}",
@@ -381,6 +382,52 @@ def test_what_takes_too_much_time_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_way_out_of_the_sandbox_is_shut(text: str) -> None:
     with pytest.raises(TemplateError):
         rendered(text)
+
+
+def test_lists_are_the_template_s_own() -> None:
+    call = ToolCallFunction("f", {"x": [1]})
+    listed = Tool("function", {"name": "f", "parameters": {"required": ["a"]}})
+    values = Values(
+        messages=[HI, Message(role="assistant", tool_calls=[ToolCall(call)])], tools=[listed]
+    )
+    text = (
+        "{% set ids = [] %}{% set _ = ids.append('a') %}{% set _ = ids.append(2) %}"
+        "{{ ids.pop(0) }}{{ ids }}{{ messages.pop().tool_calls[0].function.arguments.x.pop() }}"
+        "{{ tools[0].function.parameters.required.pop() }}"
+    )
+    template = JinjaTemplate(text, USUAL_TOKENS)
+    assert template.render(values) == template.render(values) == "a[2]1a"
+
+
+def test_what_grows_in_a_list_is_counted() -> None:
+    with pytest.raises(TemplateError, match=r"runs for too long|too much text"):
+        rendered("{% set ids = ['a'] %}{% for id in ids %}{% set _ = ids.append(id) %}{% endfor %}")
+
+
+class TestToolUse:
+    """A template that is only for conversations with tools, beside the usual one."""
+
+    USUAL = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    WITH_TOOLS = "{{ tools[0].function.name }}: {{ messages[0].content }}"
+
+    def test_it_is_taken_where_there_are_tools(self) -> None:
+        template = choose_template(None, self.USUAL, USUAL_TOKENS, self.WITH_TOOLS)
+        assert "tools" in template.capabilities
+        assert template.render(Values(messages=[HI])) == HI.content
+        assert template.render(Values(messages=[HI], tools=[WEATHER])) == f"weather: {HI.content}"
+
+    def test_the_model_s_own_template_comes_first(self) -> None:
+        template = choose_template("{{ .Prompt }}", self.USUAL, USUAL_TOKENS, self.WITH_TOOLS)
+        assert template.capabilities == frozenset()
+
+
+def test_firefunction_gets_its_tools_as_text() -> None:
+    template = JinjaTemplate("{{ functions }} {{ datetime }}", USUAL_TOKENS)
+    assert template.capabilities == {"tools"}
+    text = template.render(Values(messages=[HI], tools=[WEATHER]))
+    functions, end = json.JSONDecoder().raw_decode(text)
+    assert functions == [WEATHER.function]
+    assert datetime.strptime(text[end:], " %Y-%m-%d %H:%M:%S GMT")
 
 
 def test_a_conversation_of_a_thousand_messages_is_within_bounds() -> None:

@@ -13,7 +13,7 @@ from llamaherd.gguf import GGUF
 from llamaherd.options import resolve_options
 from llamaherd.prompt.choose import choose_template
 from llamaherd.prompt.known import recognise
-from llamaherd.prompt.special import special_tokens
+from llamaherd.prompt.special import TOOL_TEMPLATE, special_tokens
 from llamaherd.prompt.template import PromptTemplate
 from llamaherd.scheduler.loop import LoadSpec
 from llamaherd.scheduler.placement import ModelShape
@@ -113,7 +113,8 @@ class Catalog:
         with open_weights(stored) as gguf:
             special = special_tokens(gguf)
             chat_template = gguf.get("tokenizer.chat_template", str, None)
-            template = choose_template(stored.template, chat_template, special)
+            tool_template = gguf.get(TOOL_TEMPLATE, str, None)
+            template = choose_template(stored.template, chat_template, special, tool_template)
             known = None
             if chat_template and not stored.template:
                 known = recognise(chat_template, special)

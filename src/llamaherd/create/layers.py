@@ -11,7 +11,7 @@ import msgspec
 
 from llamaherd.gguf import GGUF, file_type_name, human_number
 from llamaherd.messages import Message, ToolCall
-from llamaherd.prompt.special import special_tokens
+from llamaherd.prompt.special import TOOL_TEMPLATE, special_tokens
 from llamaherd.prompt.template import USUAL_TOKENS, SpecialTokens
 from llamaherd.store.blobs import BlobStore, digest_of
 from llamaherd.store.encoding import go_json, sorted_keys
@@ -61,9 +61,15 @@ def read_weights(path: Path) -> Weights:
             architecture=gguf.architecture,
             parameter_count=gguf.parameter_count,
             file_type=file_type_name(gguf.file_type),
-            chat_template=gguf.get("tokenizer.chat_template", str, ""),
+            chat_template=_only_template(gguf),
             special_tokens=special_tokens(gguf),
         )
+
+
+def _only_template(gguf: GGUF) -> str:
+    """Of two, one made into a TEMPLATE would take the place of both."""
+    is_alone = gguf.get(TOOL_TEMPLATE, str, None) is None
+    return gguf.get("tokenizer.chat_template", str, "") if is_alone else ""
 
 
 def _kind(gguf: GGUF) -> MediaType:

@@ -34,22 +34,43 @@ class BrokenTemplate:
         raise TemplateError(self._complaint)
 
 
+class ToolUseTemplate:
+    """A template of its own for conversations with tools, beside the usual one.
+
+    Transformers chooses between the ones that are named "default" and "tool_use" in the same way.
+    """
+
+    def __init__(self, usual: PromptTemplate, with_tools: PromptTemplate) -> None:
+        self.text = usual.text
+        self.capabilities: frozenset[Capability] = usual.capabilities | with_tools.capabilities
+        self._usual = usual
+        self._with_tools = with_tools
+
+    def render(self, values: Values) -> str:
+        return (self._with_tools if values.tools else self._usual).render(values)
+
+
 @lru_cache(maxsize=64)
 def choose_template(
     template_layer: str | None,
     chat_template: str | None,
     special: SpecialTokens = USUAL_TOKENS,
+    tool_template: str | None = None,
 ) -> PromptTemplate:
     """The model's own TEMPLATE, else a known format equal to its GGUF's, else the GGUF's itself.
 
-    ``chat_template`` is the GGUF's ``tokenizer.chat_template``. Without any of them the prompt is
-    taken as it is. Raises ``TemplateError`` for a TEMPLATE that doesn't parse.
+    ``chat_template`` is the GGUF's ``tokenizer.chat_template``, ``tool_template`` the one that it
+    may have beside it for conversations with tools. Without any of them the prompt is taken as it
+    is. Raises ``TemplateError`` for a TEMPLATE that doesn't parse.
     """
     if template_layer:
         return GoTemplate(template_layer)
     if chat_template:
         known = recognise(chat_template, special)
-        return GoTemplate(known.text) if known else _compiled(chat_template, special)
+        usual = GoTemplate(known.text) if known else _compiled(chat_template, special)
+        if tool_template:
+            return ToolUseTemplate(usual, _compiled(tool_template, special))
+        return usual
     return GoTemplate(PLAIN)
 
 

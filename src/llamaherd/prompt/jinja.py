@@ -9,7 +9,7 @@ templates ask for to switch thinking (``enable_thinking``, ``thinking``, ``reaso
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
 import jinja2
@@ -28,9 +28,12 @@ MAX_TEMPLATE: Final = 512 * 1024
 #: How much of a template's own error is told, in characters.
 _LONGEST_REFUSAL: Final = 1000
 
+#: A variable with the tools as text.
+_OLDER_TOOLS: Final = "functions"
+
 #: What a template that knows of thinking mentions.
 _THINKING_NAMES: Final = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
-_THINKING_TEXTS: Final = ("</think>", "reasoning_content")
+_THINKING_TEXTS: Final = ("</think>", "[/THINK]", "reasoning_content")
 
 
 class JinjaTemplate:
@@ -60,7 +63,7 @@ class JinjaTemplate:
 
     def _capabilities(self) -> frozenset[Capability]:
         found: set[Capability] = set()
-        if "tools" in self._variables:
+        if self._variables & {"tools", _OLDER_TOOLS}:
             found.add("tools")
         if self._variables & _THINKING_NAMES or any(text in self.text for text in _THINKING_TEXTS):
             found.add("thinking")
@@ -106,12 +109,13 @@ class JinjaTemplate:
         try:
             with allowance():
                 return self._template.render(
-                    messages=messages,
-                    tools=tools or None,
+                    messages=_own(messages),
+                    tools=_own(tools) or None,
                     documents=None,
                     add_generation_prompt=add_generation_prompt,
                     bos_token=self._special.bos,
                     eos_token=self._special.eos,
+                    **self._older_variables(tools),
                     **variables,
                 )
         except _Refused as refusal:
@@ -121,6 +125,25 @@ class JinjaTemplate:
         # A template is a program of a stranger: any exception is its failure, not ours.
         except Exception as error:
             raise TemplateError(f"chat template of the model: {_reason(error)}") from error
+
+    def _older_variables(self, tools: list[dict[str, Any]]) -> dict[str, str]:
+        """What Firefunction's template has instead of ``tools``, as its model card fills it in."""
+        if _OLDER_TOOLS not in self._variables:
+            return {}
+        functions = [tool["function"] for tool in tools]
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S GMT")
+        return {_OLDER_TOOLS: json.dumps(functions, indent=4), "datetime": now}
+
+
+def _own(value: Any) -> Any:
+    """A copy whose lists a template may change."""
+    match value:
+        case dict():
+            return {key: _own(member) for key, member in value.items()}
+        case list():
+            return [_own(member) for member in value]
+        case _:
+            return value
 
 
 _TOOL_PROBE: Final = {

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.filters import make_attrgetter
 from jinja2.parser import Parser
@@ -43,6 +44,9 @@ _REFUSED_FILTERS: Final = (
 _REFUSED_METHODS: Final = frozenset(
     {"center", "encode", "expandtabs", "ljust", "maketrans", "rjust", "translate", "zfill"}
 )
+
+#: What a template may do to lists, all of which are its own. Kimi's keeps the ids of calls in one.
+_LIST_METHODS: Final = frozenset({"append", "pop"})
 
 
 def _priced(filter_: Callable[..., Any], price: Callable[..., int] | None) -> Callable[..., Any]:
@@ -172,6 +176,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return value
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if isinstance(obj, list) and attr in _LIST_METHODS:
+            return True
         refused = isinstance(obj, (str, bytes)) and attr in _REFUSED_METHODS
         return not refused and super().is_safe_attribute(obj, attr, value)
 
@@ -202,7 +208,16 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             return self._join(items, text)
         elif isinstance(text, str) and name in SPLITTING:
             spend(len(text))
+        elif isinstance(text, list) and name == "append":
+            self._check_appended(*args)
         return super().call(context, obj, *args, **kwargs)
+
+    @staticmethod
+    def _check_appended(value: Any) -> None:
+        """Lists of lists could share their members, and even have themselves among them."""
+        if not isinstance(value, (str, int, float)):
+            raise SecurityError("only texts and numbers can be appended to a list")
+        spend(size(value))
 
     def _join(self, items: Iterable[Any], d: Any = "", attribute: str | None = None) -> str:
         """Jinja's filter ``join``, measured before it joins; its parameters are named there."""

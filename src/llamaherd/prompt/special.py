@@ -7,6 +7,9 @@ from typing import Final
 from llamaherd.gguf import GGUF, Array
 from llamaherd.prompt.template import SpecialTokens
 
+#: A GGUF's template for conversations with tools, if it isn't the one for all conversations.
+TOOL_TEMPLATE: Final = "tokenizer.chat_template.tool_use"
+
 #: Vocabularies of the BPE kind to which llama.cpp adds a BOS though their file doesn't say so.
 _BPE_WITH_BOS: Final = ("llama-bpe", "llama3", "llama-v3")
 
