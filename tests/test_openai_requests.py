@@ -19,7 +19,7 @@ from llamaherd.api.openai_requests import (
     read_completion,
 )
 from llamaherd.errors import FieldError, LlamaherdError
-from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
+from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction, ToolChoice
 
 HELLO = [{"role": "user", "content": "hello"}]
 WEATHER = {"name": "get_weather", "description": "The weather", "parameters": {"type": "object"}}
@@ -295,22 +295,19 @@ class TestTools:
         request = chat(tools=TOOLS, tool_choice=choice)
         assert request.chat.tools == [Tool("function", WEATHER), Tool("function", TIME)]
 
-    def test_none_are_offered_where_none_may_be_called(self) -> None:
-        assert chat(tools=TOOLS, tool_choice="none").chat.tools == []
-
-    def test_one_is_offered_where_it_is_named(self) -> None:
+    def test_the_choice_is_passed_on(self) -> None:
         choice = {"type": "function", "function": {"name": "get_time"}}
         several = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [choice]}}
-        assert chat(tools=TOOLS, tool_choice=choice).chat.tools == [Tool("function", TIME)]
-        assert chat(tools=TOOLS, tool_choice=several).chat.tools == [Tool("function", TIME)]
+        one = chat(tools=TOOLS, tool_choice=choice, parallel_tool_calls=True)
+        assert one.chat.tool_choice == ToolChoice("required", ("get_time",), parallel=False)
+        allowed = chat(tools=TOOLS, tool_choice=several)
+        assert allowed.chat.tool_choice == ToolChoice("auto", ("get_time",))
+        required = chat(tools=TOOLS, tool_choice="required", parallel_tool_calls=False)
+        assert required.chat.tool_choice == ToolChoice("required", parallel=False)
 
     def test_bad_ones_are_refused(self) -> None:
-        choice = {"type": "function", "function": {"name": "f"}}
-        assert refusal(chat, tools=TOOLS, tool_choice=choice) == (
-            'tool_choice: there is no function "f" among the tools'
-        )
         assert refusal(chat, tools=TOOLS, tool_choice="maybe") == (
-            'tool_choice: expected "none", "auto", "required" or a function'
+            'tool_choice: expected "none", "auto", "required" or a function, not "maybe"'
         )
         assert refusal(chat, tools=[{"type": "custom", "custom": {"name": "c"}}]) == (
             'tools[0].type: only "function" is supported, not "custom"'

@@ -9,16 +9,20 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Final
 
+import msgspec
+
 from llamaherd.api.replies import DebugInfo
 from llamaherd.api.requests import ChatRequest, GenerateRequest
 from llamaherd.catalog import Catalog, CatalogModel
 from llamaherd.errors import BadRequest, PromptError, Unsupported
 from llamaherd.events import Done, Event, Stats, Text
 from llamaherd.formats import grammar_of
-from llamaherd.messages import Tool
+from llamaherd.grammar import Form
+from llamaherd.messages import Tool, ToolChoice
 from llamaherd.prompt.attribution import Attribution
 from llamaherd.prompt.builder import Building, Prompt, chat_prompt, generate_prompt
 from llamaherd.prompt.replies import ReplyParser, is_plain, reply_parser
+from llamaherd.prompt.reply_forms import offered_tools, reply_form
 from llamaherd.prompt.template import GoTemplate, PromptTemplate, Think
 from llamaherd.runner.process import Generation as RunnerGeneration
 from llamaherd.runner.process import Runner
@@ -65,12 +69,15 @@ class Generation:
             building = _generate_building(model, request, template, limit)
             prompt, tokens = await _build(building, grant.runner)
             parser = None
+            form: Form | None = grammar_of(request.format)
             if template or request.think:
-                parser = await _parser(template or model.template, prompt, (), request.think)
+                asked = template or model.template
+                parser = await _parser(asked, prompt, (), request.think)
+                form = await _form(asked, prompt, request)
             start = await grant.runner.opening()
             conversation = [*request.context, *tokens[len(start) :]]
             reading = _Reading(prompt, len(tokens), parser, logprobs=request.logprobs)
-            writing = _write(grant, [*start, *conversation], options, request)
+            writing = _write(grant, [*start, *conversation], options, request, form)
             async with aclosing(self._observed(writing, model, started)) as messages:
                 async for message in messages:
                     for event in reading.events(message):
@@ -84,6 +91,7 @@ class Generation:
         """The events of ``/api/chat``; without messages it only loads or unloads the model."""
         started = time.perf_counter_ns()
         model = await self._find(request.model)
+        request = _offering(request)
         _check_chat(model, request)
         if not request.messages and request.keep_alive == 0:
             await self._scheduler.unload(model.key, model.name.short)
@@ -97,8 +105,9 @@ class Generation:
             building = _chat_building(model, request, _limit(request, grant))
             prompt, tokens = await _build(building, grant.runner)
             parser = await _parser(model.template, prompt, request.tools, request.think)
+            form = await _form(model.template, prompt, request)
             reading = _Reading(prompt, len(tokens), parser, logprobs=request.logprobs)
-            writing = _write(grant, tokens, options, request)
+            writing = _write(grant, tokens, options, request, form)
             async with aclosing(self._observed(writing, model, started)) as messages:
                 async for message in messages:
                     for event in reading.events(message):
@@ -126,6 +135,7 @@ class Generation:
     async def render_chat(self, request: ChatRequest) -> DebugInfo:
         """The prompt that ``chat`` would run."""
         model = await self._find(request.model)
+        request = _offering(request)
         _check_chat(model, request)
         options = model.options(request.options)
         async with self._acquire(model, options, request.keep_alive) as grant:
@@ -162,6 +172,12 @@ class Generation:
 def _limit(request: GenerateRequest | ChatRequest, grant: Grant) -> int | None:
     """The tokens that a prompt may have before its oldest messages are dropped."""
     return grant.runner.info.n_ctx if request.truncate else None
+
+
+def _offering(request: ChatRequest) -> ChatRequest:
+    """The request with only those tools that the model is told of."""
+    tools = offered_tools(request.tools, request.tool_choice)
+    return msgspec.structs.replace(request, tools=tools)
 
 
 def _check_generate(model: CatalogModel, request: GenerateRequest) -> None:
@@ -276,6 +292,7 @@ def _write(
     prompt: list[int],
     options: dict[str, Any],
     request: GenerateRequest | ChatRequest,
+    form: Form | None,
 ) -> RunnerGeneration:
     log.debug("runner %d reads a prompt of %d tokens", grant.runner.pid, len(prompt))
     return grant.runner.generate(
@@ -286,7 +303,7 @@ def _write(
         stop=options["stop"],
         truncate=request.truncate,
         shift=request.shift,
-        grammar=grammar_of(request.format),
+        grammar=form,
         top_logprobs=request.top_logprobs if request.logprobs else None,
     )
 
@@ -301,6 +318,28 @@ async def _parser(
     if is_plain(template, tools=tools, think=think):
         return None
     return await asyncio.to_thread(reply_parser, template, prompt.text, tools=tools, think=think)
+
+
+async def _form(
+    template: PromptTemplate, prompt: Prompt, request: GenerateRequest | ChatRequest
+) -> Form | None:
+    """What the reply must be, if it isn't free."""
+    tools: Sequence[Tool] = ()
+    choice = ToolChoice()
+    if isinstance(request, ChatRequest):
+        tools, choice = request.tools, request.tool_choice
+    grammar = grammar_of(request.format)
+    if grammar is None and choice.mode != "required":
+        return None
+    return await asyncio.to_thread(
+        reply_form,
+        template,
+        prompt.text,
+        tools=tools,
+        choice=choice,
+        think=request.think,
+        grammar=grammar,
+    )
 
 
 def _generated(model: str, finished: Finished, duration: int) -> Generated:

@@ -183,34 +183,3 @@ def tools(value: Any, path: str) -> list[Tool]:
             raise _refusal(f"tools[{index}].function.name", "expected a string")
         found.append(Tool(kind, tool["function"]))
     return found
-
-
-def chosen_tools(offered: list[Tool], choice: Any) -> list[Tool]:
-    """The tools that the model is told of; that it calls one of them is up to the model.
-
-    ``choice`` is "auto", "required", "none", one function or a list of allowed ones.
-    """
-    match choice:
-        case None | "auto" | "required" | "any":
-            return offered
-        case "none":
-            return []
-        case {"type": "function", "function": {"name": str(name)}}:
-            return _named(offered, [name])
-        case {"type": "allowed_tools", "allowed_tools": {"tools": list(allowed)}}:
-            return _named(offered, [_function_name(tool) for tool in allowed])
-    raise BadRequest('tool_choice: expected "none", "auto", "required" or a function')
-
-
-def _function_name(tool: Any) -> str:
-    match tool:
-        case {"type": "function", "function": {"name": str(name)}}:
-            return name
-    raise BadRequest("tool_choice.allowed_tools.tools: expected functions by name")
-
-
-def _named(offered: list[Tool], names: list[str]) -> list[Tool]:
-    for name in names:
-        if not any(tool.function["name"] == name for tool in offered):
-            raise BadRequest(f'tool_choice: there is no function "{name}" among the tools')
-    return [tool for tool in offered if tool.function["name"] in names]

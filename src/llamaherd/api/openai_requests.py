@@ -14,6 +14,7 @@ from msgspec import Struct
 from llamaherd.api import gojson, openai_messages
 from llamaherd.api.requests import MAX_TOP_LOGPROBS, ChatRequest, GenerateRequest, Think
 from llamaherd.api.tokens import are_tokens
+from llamaherd.api.tool_choice import chosen, read_choice
 from llamaherd.errors import FieldError, OptionError
 from llamaherd.options import check_option
 
@@ -176,7 +177,8 @@ _CHAT: Final = gojson.object_of(
         "logprobs": gojson.boolean,
         "top_logprobs": _top_logprobs,
         "tools": openai_messages.tools,
-        "tool_choice": gojson.anything,
+        "tool_choice": read_choice,
+        "parallel_tool_calls": gojson.boolean,
         "reasoning_effort": gojson.string,
         "reasoning": gojson.object_of({"effort": gojson.string}, "openai.Reasoning"),
         **dict.fromkeys(_UNSUPPORTED, gojson.anything),
@@ -212,7 +214,8 @@ def read_chat_completion(body: bytes) -> ChatCompletionRequest:
         ChatRequest(
             model=given.get("model", ""),
             messages=conversation,
-            tools=openai_messages.chosen_tools(given.get("tools", []), given.get("tool_choice")),
+            tools=given.get("tools", []),
+            tool_choice=chosen(given),
             think=_think(given),
             logprobs=given.get("logprobs", False),
             top_logprobs=top_logprobs,

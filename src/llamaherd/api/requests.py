@@ -7,7 +7,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from llamaherd.api import gojson
-from llamaherd.api.tool_choice import read_choice
+from llamaherd.api.tool_choice import chosen, read_choice
 from llamaherd.errors import BadRequest
 from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction, ToolChoice
 
@@ -48,7 +48,8 @@ class GenerateRequest(Struct):
 class ChatRequest(Struct):
     """``POST /api/chat``; the fields are those of ``GenerateRequest``.
 
-    ``tool_choice`` is an extension, read as in OpenAI's API.
+    ``tool_choice`` and ``parallel_tool_calls``, which becomes part of it, are an extension, read as
+    in OpenAI's API.
     """
 
     model: str = ""
@@ -196,7 +197,13 @@ _GENERATE: Final = gojson.object_of(
     "api.GenerateRequest",
 )
 _CHAT: Final = gojson.object_of(
-    {**_SHARED, "messages": _MESSAGES, "tools": _TOOLS, "tool_choice": read_choice},
+    {
+        **_SHARED,
+        "messages": _MESSAGES,
+        "tools": _TOOLS,
+        "tool_choice": read_choice,
+        "parallel_tool_calls": gojson.boolean,
+    },
     "api.ChatRequest",
 )
 _SHOW: Final = gojson.object_of(
@@ -305,6 +312,8 @@ def read_chat(body: bytes) -> ChatRequest:
         Tool(type=tool.get("type", ""), function=tool.get("function", {}))
         for tool in given.get("tools", ())
     ]
+    given["tool_choice"] = chosen(given)
+    given.pop("parallel_tool_calls", None)
     return ChatRequest(**given)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
+
+import msgspec
 
 from llamaherd.api import gojson
 from llamaherd.errors import BadRequest
@@ -68,6 +71,13 @@ def read_choice(value: Any, path: str) -> ToolChoice:
         case {"type": "allowed_tools"}:
             return _allowed(value, "tool_choice")
     raise _wrong("tool_choice", '"none", "auto", "required" or a function', value)
+
+
+def chosen(given: Mapping[str, Any]) -> ToolChoice:
+    """The choice of a request's fields, ``parallel_tool_calls`` among them."""
+    choice: ToolChoice = given.get("tool_choice", ToolChoice())
+    parallel = choice.parallel and given.get("parallel_tool_calls", True)
+    return msgspec.structs.replace(choice, parallel=parallel)
 
 
 def _allowed(value: dict[str, Any], place: str) -> ToolChoice:

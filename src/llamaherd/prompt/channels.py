@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from llamaherd.events import Text, Thinking, ToolCalls
+from llamaherd.grammar import Exactly, InOrder, Until
 from llamaherd.messages import ToolCall
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.source import Malformed
+from llamaherd.prompt.parsers.writing import Writing, named_call
 from llamaherd.prompt.template import PromptTemplate
 
 _OPENINGS: Final = ("<|start|>", "<|channel|>")
@@ -29,6 +31,21 @@ _RECIPIENT: Final = re.compile(r"to=(?:functions\.)?([\w.-]+)")
 
 #: No header is longer, in characters; what is, is text.
 _LONGEST_HEADER: Final = 512
+
+#: The forms in which a reply after ``<|start|>assistant`` has its parts; what ends the reply isn't
+#: in them.
+THOUGHTS: Final = InOrder(
+    (
+        Exactly("<|channel|>analysis<|message|>"),
+        Until("<|end|>"),
+        Exactly("<|start|>assistant"),
+    )
+)
+ANSWER: Final = f"<|channel|>final{_MESSAGE}"
+CALLS: Final = Writing(
+    named_call("<|channel|>commentary to=functions.", f" <|constrain|>json{_MESSAGE}"),
+    several=False,
+)
 
 
 def writes_channels(template: PromptTemplate) -> bool:
