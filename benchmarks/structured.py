@@ -2,13 +2,14 @@
 
 ``python -m benchmarks.structured MODEL.gguf`` prints, as medians of the turns: time per token of a
 free reply, of one whose every token is masked but none forced, of a JSON object most of whose
-tokens are forced; of a free reply beside a free one and beside a masked one; and the time to the
-first token of a new schema.
+tokens are forced, of a call that ``tool_choice`` demands; of a free reply beside a free one and
+beside a masked one; and the time to the first token of a new schema.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from benchmarks.stack import Server, StreamedRun, serving
 
+TEMPLATE = "{{ range .Messages }}{{ .Content }}{{ end }}{{ if .Tools }}: {{ end }}"
 PROMPT = "Describe the animal that you see in the picture as JSON"
 SAMPLING = {"seed": 1, "repeat_penalty": 1.0}
 
@@ -41,6 +43,26 @@ def write(server: Server, given: argparse.Namespace, form: Any, tokens: int) -> 
     return server.stream("model", PROMPT, options, form)
 
 
+def call(server: Server, given: argparse.Namespace) -> float:
+    """Milliseconds per token of a call of a tool with the parameters of ``FORCED``."""
+    tool = {"type": "function", "function": {"name": "describe_animal", "parameters": FORCED}}
+    answer = server.request(
+        "POST",
+        "/api/chat",
+        {
+            "model": "caller",
+            "messages": [{"role": "user", "content": PROMPT}],
+            "tools": [tool],
+            "tool_choice": {"type": "function", "function": {"name": "describe_animal"}},
+            "options": SAMPLING | {"num_ctx": 2048, "num_thread": given.threads},
+            "stream": False,
+        },
+    )
+    reply = json.loads(answer)
+    assert len(reply["message"]["tool_calls"]) == 1
+    return float(reply["eval_duration"] / reply["eval_count"] / 1e6)
+
+
 def per_token(run: StreamedRun) -> float:
     """Milliseconds by the engine's clock, all tokens counted."""
     return float(run.stats["eval_duration"] / run.stats["eval_count"] / 1e6)
@@ -59,6 +81,7 @@ def turn(server: Server, given: argparse.Namespace, number: int) -> dict[str, fl
     free = write(server, given, None, given.tokens)
     masked = write(server, given, MASKED, given.tokens)
     forced = write(server, given, FORCED, 500)
+    called = call(server, given)
     new = write(server, given, {**FORCED, "title": f"turn {number}"}, 1)
     return {
         "free (ms/token)": per_token(free),
@@ -66,6 +89,8 @@ def turn(server: Server, given: argparse.Namespace, number: int) -> dict[str, fl
         "masked minus free (ms/token)": per_token(masked) - per_token(free),
         "forced (ms/token)": per_token(forced),
         "free / forced": per_token(free) / per_token(forced),
+        "call (ms/token)": called,
+        "free / call": per_token(free) / called,
         "free beside free (ms/token)": beside(server, given, None),
         "free beside masked (ms/token)": beside(server, given, MASKED),
         "first token, free (ms)": free.first_token / 1e6,
@@ -82,6 +107,11 @@ def main() -> None:
     given = parser.parse_args()
     with serving(OLLAMA_NUM_PARALLEL="2") as server:
         server.create("model", given.model)
+        server.request(
+            "POST",
+            "/api/create",
+            {"model": "caller", "from": "model", "template": TEMPLATE, "stream": False},
+        )
         first = write(server, given, FORCED, 1)
         write(server, given, None, 1)
         rows = [turn(server, given, number) for number in range(given.turns)]
