@@ -197,8 +197,19 @@ class TestWhatIsRefused:
             ),
             (
                 {"properties": {"a": {"enum": []}}},
-                "parameters.properties.a: no value is left by its enum",
+                "parameters.properties.a: these choices can't be guaranteed in the way this model"
+                " calls tools",
             ),
+            (
+                {"properties": {"a": {"type": "array", "items": {"$ref": "#"}}}},
+                "parameters: only references to $defs and definitions can be guaranteed in the way"
+                " this model calls tools",
+            ),
+            (
+                {"properties": {f"p{number}": {} for number in range(65)}},
+                "parameters.properties: there are more than 64",
+            ),
+            ({"properties": {"a": 1}}, "parameters.properties.a: expected a JSON Schema"),
             ({"type": "array"}, "parameters: expected the JSON Schema of an object"),
             ({"properties": []}, "parameters: properties or required are of the wrong type"),
         ],
@@ -216,6 +227,11 @@ class TestWhatIsRefused:
         assert refused.value.message == (
             'tools["a<b"]: this name can\'t be guaranteed in the way this model calls tools'
         )
+
+    def test_more_than_is_compiled(self) -> None:
+        large = tool("f", a={"enum": ["a" * 300_000]})
+        with pytest.raises(BadRequest, match="tools: to be called they may have 262144 bytes"):
+            form(tools=[large], choice=REQUIRED)
 
     def test_with_a_format_such_tools_are_not_called(self) -> None:
         assert form(self.CODER, tools=[tool("a<b")], grammar=SEVEN) == SEVEN

@@ -135,7 +135,7 @@ class TestLoading:
 
     @pytest.mark.anyio
     async def test_another_version_of_the_protocol_is_a_load_error(self) -> None:
-        with pytest.raises(LoadError, match="speaks protocol version 9, not 1"):
+        with pytest.raises(LoadError, match="speaks protocol version 9, not 2"):
             await start("--version", "9")
 
     @pytest.mark.anyio

@@ -30,6 +30,7 @@ from typing import Any, NoReturn
 
 from llamaherd.runner.protocol import (
     HEADER_SIZE,
+    VERSION,
     Cancel,
     Chunk,
     Detokenize,
@@ -181,7 +182,7 @@ def main() -> None:
     parser.add_argument("--ignores-shutdown", action="store_true")
     parser.add_argument("--ignores-sigterm", action="store_true")
     parser.add_argument("--garbage", action="store_true")
-    parser.add_argument("--version", type=int, default=1)
+    parser.add_argument("--version", type=int, default=VERSION)
     parser.add_argument("--slots", type=int, default=0)
     parser.add_argument("--report-fds", action="store_true")
     flags = parser.parse_args()

@@ -42,6 +42,9 @@ _OF_LISTS: Final = frozenset(
     ("type", "items", "minItems", "maxItems", "title", "description", "default", "examples")
 )
 
+#: And those of a choice's.
+_OF_CHOICES: Final = frozenset(("type", "enum", "title", "description", "default", "examples"))
+
 #: Where a schema has no bound.
 _MOST_ITEMS: Final = 64
 
@@ -133,8 +136,8 @@ def _members(parameters: list[Parameter], quote: str) -> Form:
 def _value(schema: Mapping[str, Any], parameter: Parameter, quote: str) -> Form:
     """Texts, numbers and lists of them; no more is written here."""
     match schema:
-        case {"enum": list(choices)} if choices and all(_fits(text, quote) for text in choices):
-            return OneOf(tuple(Exactly(f"{quote}{text}{quote}") for text in choices))
+        case {"enum": list(texts)} if _are_choices(schema, texts, quote):
+            return OneOf(tuple(Exactly(f"{quote}{text}{quote}") for text in texts))
         case {"type": "string"} if not schema.keys() & {"pattern", "const", "enum"}:
             least, most = parameter.bounds(schema, "minLength", "maxLength")
             return InOrder((Exactly(quote), Until(quote, "", least, most)))
@@ -149,8 +152,14 @@ def _value(schema: Mapping[str, Any], parameter: Parameter, quote: str) -> Form:
     raise FormatError(f"{parameter.field}: can't be guaranteed in the way this model calls tools")
 
 
-def _fits(text: Any, quote: str) -> bool:
-    return isinstance(text, str) and quote not in text
+def _are_choices(schema: Mapping[str, Any], texts: list[Any], quote: str) -> bool:
+    """Whether a schema says no more than that a value is one of these texts."""
+    return (
+        bool(texts)
+        and schema.keys() <= _OF_CHOICES
+        and schema.get("type", "string") == "string"
+        and all(isinstance(text, str) and quote not in text for text in texts)
+    )
 
 
 FORMAT: Final = CallFormat(

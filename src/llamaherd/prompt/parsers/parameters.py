@@ -23,6 +23,9 @@ _COMBINING: Final = frozenset(
     ("anyOf", "oneOf", "allOf", "not", "if", "$ref", "$dynamicRef", "properties", "items")
 )
 
+#: What may keep a text from being one of its choices.
+_BOUNDING: Final = frozenset(("pattern", "minLength", "maxLength"))
+
 
 def is_text(schema: Any) -> bool:
     """Whether values of this schema are texts, as far as it tells; if it tells nothing they are."""
@@ -97,8 +100,11 @@ def _text(parameter: Parameter, closing: str, edge: str) -> Form:
     end = f"{edge}{closing}"
     if "enum" in schema or "const" in schema:
         choices = _choices(schema)
-        if not choices:
-            raise FormatError(f"{parameter.field}: no value is left by its enum")
+        if not choices or (schema.keys() & _BOUNDING) or {"enum", "const"} <= schema.keys():
+            raise FormatError(
+                f"{parameter.field}: these choices can't be guaranteed in the way this model calls"
+                " tools"
+            )
         for choice in choices:
             if closing in choice or (not edge and choice != choice.strip("\n")):
                 raise FormatError(f"{parameter.field}: a value has no place between tags")

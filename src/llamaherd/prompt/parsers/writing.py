@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
@@ -18,6 +18,12 @@ MOST_CALLS: Final = 16
 
 #: The largest bound for the characters of a text, or the members of a list, written by a form.
 _LARGEST_BOUND: Final = 10_000
+
+#: The most parameters of a tool whose form has each by itself.
+_MOST_PARAMETERS: Final = 64
+
+#: The most that tools to be called may define in all, in bytes of JSON, for compiling takes time.
+_MOST_BYTES: Final = 256 << 10
 
 #: What a name may be where nothing quotes it.
 PLAIN_NAME: Final = re.compile(r"[\w.-]+")
@@ -39,6 +45,10 @@ _DEFINING: Final = frozenset(
         *("$ref", "$dynamicRef"),
     )
 )
+
+
+_DEFINITIONS: Final = ("$defs", "definitions")
+_SHARED: Final = ("#/$defs/", "#/definitions/")
 
 
 class Parameter(Struct, frozen=True):
@@ -94,21 +104,48 @@ class Signature(Struct, frozen=True):
             raise FormatError(
                 f'{place}: "{min(other)}" can\'t be guaranteed in the way this model calls tools'
             )
-        properties = self.schema.get("properties", {})
+        properties = {
+            name: {} if schema is True else schema
+            for name, schema in self.schema.get("properties", {}).items()
+            if schema is not False
+        }
+        if len(properties) > _MOST_PARAMETERS:
+            raise FormatError(f"{place}.properties: there are more than {_MOST_PARAMETERS}")
         required = self.schema.get("required", ())
-        shared = {key: self.schema[key] for key in ("$defs", "definitions") if key in self.schema}
+        shared = {key: self.schema[key] for key in _DEFINITIONS if key in self.schema}
+        if not all(reference.startswith(_SHARED) for reference in _references(self.schema)):
+            raise FormatError(
+                f"{place}: only references to $defs and definitions can be guaranteed in the way"
+                " this model calls tools"
+            )
         if unknown := [name for name in required if name not in properties]:
             raise FormatError(f'{place}.required: there is no property "{unknown[0]}"')
+        for name, schema in properties.items():
+            if not isinstance(schema, dict):
+                raise FormatError(f"{place}.properties.{name}: expected a JSON Schema")
         return [
             Parameter(
                 name,
-                {**shared, **schema} if isinstance(schema, dict) else {},
+                {**shared, **schema} if any(_references(schema)) else schema,
                 name in required,
                 f"{place}.properties.{name}",
                 self.relaxed,
             )
             for name, schema in properties.items()
         ]
+
+
+def _references(schema: Any) -> Iterator[str]:
+    """All that a schema refers to."""
+    if isinstance(schema, dict):
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            yield reference
+        for member in schema.values():
+            yield from _references(member)
+    elif isinstance(schema, list):
+        for member in schema:
+            yield from _references(member)
 
 
 #: The form of one call.
@@ -159,6 +196,11 @@ def signatures_of(tools: Sequence[Tool], *, relaxed: bool = False) -> list[Signa
         if not _is_object_schema(schema):
             raise FormatError(f"{field}.parameters: properties or required are of the wrong type")
         found[name] = Signature(name, schema, field, relaxed)
+    size = sum(len(json.dumps(signature.schema)) for signature in found.values())
+    if size > _MOST_BYTES:
+        raise FormatError(
+            f"tools: to be called they may have {_MOST_BYTES} bytes of parameters, not {size}"
+        )
     return list(found.values())
 
 
