@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from llamaherd.engine.likelihood import EXCLUDED, Trace, log_sum_exp, most_likely
 from llamaherd.engine.stopping import ReplyText
+from llamaherd.grammar import Grammar
 from llamaherd.llama.backend import Batch
 from llamaherd.llama.binding import LlamaBackend
 from llamaherd.llama.loader import ModelSpec, load
-from llamaherd.runner.protocol import Generate, Grammar, Sampling
+from llamaherd.runner.protocol import Generate, Sampling
 from tests.support.backend import FakeBackend, encode
 from tests.support.engine import GREEDY, Desk, Reply
 from tests.support.models import write_model

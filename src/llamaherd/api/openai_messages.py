@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from llamaherd.api import gojson
-from llamaherd.errors import BadRequest, FieldError
+from llamaherd.errors import FieldError
 from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
 
 _DATA_URL: Final = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from llamaherd.api import gojson
-from llamaherd.errors import BadRequest
+from llamaherd.errors import FieldError
 from llamaherd.messages import ToolChoice
 
 _MODES: Final = {
@@ -56,7 +56,7 @@ _SCHEMA: Final = {
 
 @gojson.described(_SCHEMA)
 def read_choice(value: Any, path: str) -> ToolChoice:
-    """A choice: "auto", "none", "required", a function or ``allowed_tools``. Raises ``BadRequest``.
+    """A choice: "auto", "none", "required", a function or ``allowed_tools``. Raises ``FieldError``.
 
     A function is ``{"type": "function", "function": {"name": …}}``, as in OpenAI's older API, or
     ``{"type": "function", "name": …}``; one that is named is called once.
@@ -99,6 +99,6 @@ def _name(value: Any, place: str) -> str:
     raise _wrong(place, "a function with its name", value)
 
 
-def _wrong(place: str, expected: str, value: Any) -> BadRequest:
+def _wrong(place: str, expected: str, value: Any) -> FieldError:
     found = f'"{value[:40]}"' if isinstance(value, str) else gojson.json_type(value)
-    return BadRequest(f"{place}: expected {expected}, not {found}")
+    return FieldError(f"{place}: expected {expected}, not {found}", place)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from llamaherd.errors import BadRequest, FormatError
+from llamaherd.errors import FieldError, FormatError
 from llamaherd.grammar import Blank, Exactly, Form, Grammar, InOrder, OneOf, Until, optional
 from llamaherd.messages import Tool, ToolChoice
 from llamaherd.prompt.channels import ANSWER, CALLS, THOUGHTS, writes_channels
@@ -17,17 +17,19 @@ from llamaherd.prompt.parsers.writing import signatures_of
 from llamaherd.prompt.tags import thinking_tags
 from llamaherd.prompt.template import PromptTemplate, Think
 
+_NO_FUNCTION: Final = 'tool_choice: there is no function "{}" among the tools'
+
 _FREE: Final = ToolChoice()
 
 
 def offered_tools(tools: Sequence[Tool], choice: ToolChoice) -> list[Tool]:
-    """The tools that the model is told of and may call. Raises ``BadRequest``."""
+    """The tools that the model is told of and may call. Raises ``FieldError``."""
     names = {tool.function.get("name") for tool in tools}
     for name in choice.names:
         if name not in names:
-            raise BadRequest(f'tool_choice: there is no function "{name}" among the tools')
+            raise FieldError(_NO_FUNCTION.format(name), "tool_choice")
     if choice.mode == "required" and not tools:
-        raise BadRequest("tool_choice: there are no tools to be called")
+        raise FieldError("tool_choice: there are no tools to be called", "tool_choice")
     if choice.mode == "none":
         return []
     return [tool for tool in tools if not choice.names or tool.function.get("name") in choice.names]
