@@ -48,7 +48,8 @@ class GenerateRequest(Struct):
 class ChatRequest(Struct):
     """``POST /api/chat``; the fields are those of ``GenerateRequest``.
 
-    ``tool_choice`` is an extension, read as in OpenAI's API.
+    ``tool_choice`` is an extension, read as in OpenAI's API. ``think_if_able``
+    has models that can't think answer without, not refuse; only other dialects have it.
     """
 
     model: str = ""
@@ -61,6 +62,7 @@ class ChatRequest(Struct):
     options: dict[str, Any] = field(default_factory=dict)
     logit_bias: dict[int, float] = field(default_factory=dict)
     think: Think = None
+    think_if_able: bool = False
     truncate: bool = True
     shift: bool = True
     logprobs: bool = False
