@@ -1,8 +1,9 @@
-"""Replies as streams of events, of any form that a model may give them."""
+"""What models and clients may come up with: replies as streams of events, and any JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -32,3 +33,13 @@ def replies(tools: Sequence[str], stops: Sequence[str] = ()) -> st.SearchStrateg
         thinking_count=counts,
     )
     return st.builds(lambda parts, end: [*parts, end], st.lists(events, max_size=8), done)
+
+
+def json_values() -> st.SearchStrategy[Any]:
+    """Small JSON values of every kind, and numbers that Python writes but JSON doesn't have."""
+    scalars = st.none() | st.booleans() | st.integers() | st.floats() | _TEXTS
+    return st.recursive(
+        scalars,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
+        max_leaves=8,
+    )

@@ -81,11 +81,15 @@ def _chat(fields: Fields) -> ChatRequest:
     A prompt that doesn't fit is an error, and so is the end of the context an end, as clients
     rather sum up a conversation themselves than have its beginning fall away.
     """
+    form = _format(fields.object("output_config"))
     think = _think(fields)
+    if form is not None:
+        # The form is one of all that is written, so there is no room for thoughts.
+        think = False
     return ChatRequest(
         model=fields.needed("model"),
         messages=anthropic_messages.messages(fields),
-        format=_format(fields.object("output_config")),
+        format=form,
         tools=[_tool(tool) for tool in fields.objects("tools")],
         tool_choice=_tool_choice(fields),
         think=think,
