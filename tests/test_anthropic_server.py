@@ -178,6 +178,42 @@ class TestTools:
         told = client.messages.create(model="caller", max_tokens=200, messages=talk, tools=TOOLS)
         assert tokens_read(told) > tokens_read(asked) + asked.usage.output_tokens
 
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_the_package_s_own_loop_calls_functions(
+        self, stream: bool, client: anthropic.Anthropic
+    ) -> None:
+        called: list[Any] = []
+
+        @anthropic.beta_tool
+        def get_weather(city: str, days: int) -> str:
+            called.append((city, days))
+            return "fine"
+
+        @anthropic.beta_tool
+        def get_time() -> str:
+            called.append("time")
+            return "noon"
+
+        runner: Any = client.beta.messages.tool_runner(
+            model="caller",
+            max_tokens=200,
+            messages=[{"role": "user", "content": "Once upon a time"}],
+            tools=[get_weather, get_time],
+            max_iterations=2,
+            stream=stream,
+            betas=["interleaved-thinking-2025-05-14"],
+        )
+        for turn in runner:
+            message = turn.get_final_message() if stream else turn
+            assert message.stop_reason == "tool_use"
+        assert called == [("Zürich", 2), "time"] * 2
+
+    def test_conversations_are_not_held_here(self, client: anthropic.Anthropic) -> None:
+        thread = client.beta.messages.thread(model="tiny", max_tokens=2)
+        with pytest.raises(anthropic.BadRequestError, match="thread: not supported") as caught:
+            thread.send({"role": "user", "content": "Once upon a time"})
+        assert caught.value.error_code == "thread_unsupported_request"
+
 
 class TestThinking:
     @pytest.mark.parametrize("stream", [True, False])

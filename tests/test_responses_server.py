@@ -126,7 +126,20 @@ class TestResponses:
         assert response.output_text.lstrip().startswith("{")
 
 
+class GetWeather(BaseModel):
+    city: str
+    days: int
+
+
 class TestTools:
+    def test_arguments_as_a_class(self, client: openai.OpenAI) -> None:
+        tool: Any = openai.pydantic_function_tool(GetWeather, name="get_weather")
+        tools: Any = [{"type": "function", **tool["function"]}]
+        response = client.responses.parse(model="caller", input=PROMPT, tools=tools)
+        call = response.output[1]
+        assert call.type == "function_call"
+        assert GetWeather.model_validate(call.parsed_arguments) == GetWeather(city="Zürich", days=2)
+
     @pytest.mark.parametrize("stream", [True, False])
     def test_calls(self, stream: bool, client: openai.OpenAI) -> None:
         response = get(client, stream=stream, model="caller", input=PROMPT, tools=TOOLS)
@@ -235,6 +248,17 @@ class TestStoredResponses:
         with pytest.raises(openai.BadRequestError, match="'resp_no' not found") as caught:
             client.responses.create(model="tiny", input=PROMPT, previous_response_id="resp_no")
         assert caught.value.code == "previous_response_not_found"
+
+
+class TestCountTokens:
+    def test_it_is_what_a_response_has(self, client: openai.OpenAI) -> None:
+        request: Any = {"model": "caller", "input": PROMPT, "tools": TOOLS, "instructions": "Go."}
+        counted = client.responses.input_tokens.count(**request)
+        assert counted.input_tokens == read_by(client.responses.create(**request))
+
+    def test_an_unknown_model(self, client: openai.OpenAI) -> None:
+        with pytest.raises(openai.NotFoundError, match='model "nosuch" not found'):
+            client.responses.input_tokens.count(model="nosuch", input=PROMPT)
 
 
 class TestErrors:

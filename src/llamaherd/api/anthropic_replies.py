@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
-from llamaherd.api.anthropic_requests import MessagesRequest
+from llamaherd.api.anthropic_requests import MessagesRequest, ThreadUnsupported
 from llamaherd.events import Done, Event, Text, Thinking, ToolCalls
 from llamaherd.messages import ToolCall
 
@@ -275,11 +275,22 @@ def status_of(status: int) -> int:
     return OVERLOADED if status == 503 else status
 
 
-def error_object(message: str, status: int, request_id: str) -> dict[str, Any]:
-    """The body of an error, and in a stream the data of the event ``error``."""
+def error_object(
+    message: str, status: int, request_id: str, *, details: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The body of an error, and in a stream the data of the event ``error``.
+
+    ``details`` tell programs what the message tells people.
+    """
     kind = _ERROR_TYPES.get(status_of(status), "api_error")
-    return {
-        "type": "error",
-        "error": {"type": kind, "message": message},
-        "request_id": request_id,
-    }
+    error: dict[str, Any] = {"type": kind, "message": message}
+    if details is not None:
+        error["details"] = details
+    return {"type": "error", "error": error, "request_id": request_id}
+
+
+def details_of(error: Exception) -> Mapping[str, Any] | None:
+    """The ``details`` by which clients know an error, if it is one that they know."""
+    if isinstance(error, ThreadUnsupported):
+        return {"error_code": "thread_unsupported_request", "unsupported": []}
+    return None

@@ -20,6 +20,9 @@ from llamaherd.options import check_options
 #: The smallest ``thinking.budget_tokens`` that Anthropic takes.
 MIN_BUDGET: Final = 1024
 
+#: What would change the answer and can't be done here.
+_REFUSED: Final = ("compaction", "container", "mcp_servers")
+
 _EFFORTS: Final[dict[str, Think]] = {
     "low": "low",
     "medium": "medium",
@@ -27,6 +30,13 @@ _EFFORTS: Final[dict[str, Think]] = {
     "xhigh": "high",
     "max": "high",
 }
+
+
+class ThreadUnsupported(BadRequest):
+    """The client wants its conversation to be held here; told so, it sends the whole of it."""
+
+    def __init__(self) -> None:
+        super().__init__("thread: not supported, send the full conversation without it")
 
 
 class MessagesRequest(Struct, frozen=True):
@@ -81,6 +91,11 @@ def _chat(fields: Fields) -> ChatRequest:
     A prompt that doesn't fit is an error, and so is the end of the context an end, as clients
     rather sum up a conversation themselves than have its beginning fall away.
     """
+    if fields.get("thread"):
+        raise ThreadUnsupported
+    for name in _REFUSED:
+        if fields.get(name):
+            raise BadRequest(f"{name}: not supported")
     form = _format(fields.object("output_config"))
     think = _think(fields)
     if form is not None:

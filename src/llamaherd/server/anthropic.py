@@ -14,7 +14,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llamaherd.api.anthropic_replies import Reply, error_object, name_of, status_of
+from llamaherd.api.anthropic_replies import (
+    Reply,
+    details_of,
+    error_object,
+    name_of,
+    status_of,
+)
 from llamaherd.api.anthropic_requests import read_count_tokens, read_messages
 from llamaherd.api.replies import encode
 from llamaherd.errors import BadRequest, ContextExceeded, LlamaherdError, ModelNotFound
@@ -104,7 +110,8 @@ def _last_words(request: Request) -> Callable[[Exception], bytes]:
 
 def _error(request: Request, error: Exception) -> tuple[int, dict[str, Any]]:
     status, text = error_of(_as_anthropic_words_it(error))
-    return status, error_object(text, status, request.state.request_id)
+    request_id = request.state.request_id
+    return status, error_object(text, status, request_id, details=details_of(error))
 
 
 def _as_anthropic_words_it(error: Exception) -> Exception:

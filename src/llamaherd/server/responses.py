@@ -1,4 +1,4 @@
-"""Routes of OpenAI's Responses API: respond, and look at or forget what was responded."""
+"""Routes of OpenAI's Responses API: respond, count, and look at or forget what was responded."""
 
 from __future__ import annotations
 
@@ -105,6 +105,22 @@ def _sent(told: StreamEvent) -> bytes:
     return event(encode(told), told["type"])
 
 
+async def count_tokens(request: Request) -> Response:
+    services = services_of(request)
+    try:
+        wanted = await read_request(request, read_response)
+        chat = (await _exchange(wanted, services.responses)).chat
+    except LlamaherdError as error:
+        return _refuse(error)
+
+    async def count() -> Response:
+        tokens = await services.generation.count_chat(chat)
+        counted = {"object": "response.input_tokens", "input_tokens": tokens}
+        return Response(encode(counted), media_type=JSON)
+
+    return Deferred(count, lambda error: _refuse(as_chat_words_it(error, wanted.chat.model)))
+
+
 async def retrieve(request: Request) -> Response:
     try:
         if request.query_params.get("stream") == "true":
@@ -145,6 +161,7 @@ def _refuse(error: Exception) -> Response:
 
 routes = [
     Route("/v1/responses", respond, methods=["POST"]),
+    Route("/v1/responses/input_tokens", count_tokens, methods=["POST"]),
     Route("/v1/responses/{response_id}", retrieve, methods=["GET"]),
     Route("/v1/responses/{response_id}", delete, methods=["DELETE"]),
 ]
