@@ -133,10 +133,10 @@ class TestThinking:
         assert wanted.think == think
         assert wanted.think_if_able == bool(think)
 
-    def test_what_follows_a_schema_is_not_thought_about(self) -> None:
+    def test_a_schema(self) -> None:
         config = {"format": {"type": "json_schema", "schema": SCHEMA}}
         wanted = chat(thinking={"type": "adaptive"}, output_config=config)
-        assert (wanted.think, wanted.format) == (False, SCHEMA)
+        assert (wanted.think, wanted.format) == (True, SCHEMA)
 
     def test_thoughts_may_be_left_out(self) -> None:
         assert request(thinking={"type": "adaptive"}).show_thinking

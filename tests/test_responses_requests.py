@@ -144,11 +144,6 @@ class TestFormatAndThinking:
         wanted = chat(**fields)
         assert (wanted.think, wanted.think_if_able) == (think, if_able)
 
-    @pytest.mark.parametrize("reasoning", [None, {"effort": "high"}])
-    def test_what_follows_a_schema_is_not_thought_about(self, reasoning: Any) -> None:
-        form = {"format": {"type": "json_object"}}
-        assert chat(text=form, reasoning=reasoning).think is False
-
     def test_an_effort_that_nobody_knows(self) -> None:
         assert refusal(reasoning={"effort": "huge"}).startswith("reasoning.effort: expected")
 

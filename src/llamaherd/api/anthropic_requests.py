@@ -96,15 +96,11 @@ def _chat(fields: Fields) -> ChatRequest:
     for name in _REFUSED:
         if fields.get(name):
             raise BadRequest(f"{name}: not supported")
-    form = _format(fields.object("output_config"))
     think = _think(fields)
-    if form is not None:
-        # The form is one of all that is written, so there is no room for thoughts.
-        think = False
     return ChatRequest(
         model=fields.needed("model"),
         messages=anthropic_messages.messages(fields),
-        format=form,
+        format=_format(fields.object("output_config")),
         tools=[_tool(tool) for tool in fields.objects("tools")],
         tool_choice=_tool_choice(fields),
         think=think,

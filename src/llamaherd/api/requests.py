@@ -48,8 +48,8 @@ class GenerateRequest(Struct):
 class ChatRequest(Struct):
     """``POST /api/chat``; the fields are those of ``GenerateRequest``.
 
-    ``tool_choice`` is an extension, read as in OpenAI's API. ``think_if_able``
-    has models that can't think answer without, not refuse; only other dialects have it.
+    ``tool_choice`` is an extension, read as in OpenAI's API. ``think_if_able`` has models that
+    can't think answer without, not refuse; only other dialects have it.
     """
 
     model: str = ""

@@ -14,7 +14,7 @@ from msgspec import Struct
 from llamaherd.api import gojson
 from llamaherd.api.fields import Fields
 from llamaherd.api.openai_requests import EFFORTS
-from llamaherd.api.requests import ChatRequest, Think
+from llamaherd.api.requests import ChatRequest
 from llamaherd.api.responses_items import items_of, messages
 from llamaherd.api.responses_objects import Response
 from llamaherd.api.responses_tools import Toolset, read_tool_choice, read_tools
@@ -26,9 +26,12 @@ from llamaherd.options import check_options
 _REFUSED: Final = ("background", "conversation", "prompt")
 _LOGPROBS: Final = "message.output_text.logprobs"
 
+#: The effort of a request that names none.
+_UNSAID: Final = "unsaid"
+
 
 class ResponseRequest(Struct, frozen=True):
-    """``POST /v1/responses``.
+    """``POST /v1/responses``. Models that can think do, unless the request is against it.
 
     ``chat`` has the messages that the input's ``items`` are, without the instructions. ``blank`` is
     the response with all that the request says.
@@ -68,18 +71,17 @@ def read_response(body: bytes) -> ResponseRequest:
     options: dict[str, Any] = {"temperature": blank.temperature, "top_p": blank.top_p}
     if blank.max_output_tokens is not None:
         options["num_predict"] = blank.max_output_tokens
-    form = _format(fields.object("text"))
-    effort = fields.object("reasoning").get("effort")
+    effort = fields.object("reasoning").one_of("effort", EFFORTS, _UNSAID)
     chat = ChatRequest(
         model=blank.model,
         messages=messages(items),
         stream=fields.boolean("stream"),
-        format=form,
+        format=_format(fields.object("text")),
         tools=toolset.tools,
         tool_choice=read_tool_choice(fields),
         options=check_options(options),
-        think=_think(fields, form),
-        think_if_able=effort is None,
+        think=EFFORTS.get(effort, True),
+        think_if_able=effort == _UNSAID,
         truncate=blank.truncation == "auto",
         shift=False,
     )
@@ -129,12 +131,3 @@ def _format(text: Fields) -> Any:
                 raise form.wrong("schema", "a JSON Schema object")
             return schema
     return None
-
-
-def _think(fields: Fields, form: Any) -> Think:
-    """Models that can think do, unless all that they write is to have a form."""
-    reasoning = fields.object("reasoning")
-    if reasoning.get("effort") is None:
-        return form is None
-    effort = EFFORTS[reasoning.one_of("effort", EFFORTS)]
-    return effort if form is None else False

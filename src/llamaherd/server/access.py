@@ -34,7 +34,7 @@ ALLOWED_HEADERS: Final = ",".join(
         "Anthropic-Beta",
         "Anthropic-Dangerous-Direct-Browser-Access",
         "Anthropic-Version",
-        "X-API-Key",
+        "X-Api-Key",
         "X-Stainless-Arch",
         "X-Stainless-Async",
         "X-Stainless-Custom-Poll-Interval",

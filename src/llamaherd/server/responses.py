@@ -26,7 +26,7 @@ from llamaherd.server.streaming import JSON, Deferred, ServerSentEvents, error_o
 
 
 class PreviousResponseNotFound(BadRequest):
-    pass
+    """The response that a request goes on from isn't kept, or no longer."""
 
 
 async def respond(request: Request) -> Response:
