@@ -100,7 +100,7 @@ class TestMessages:
             )
             for stream in (False, True)
         )
-        assert first.headers["request-id"].startswith("req_")
+        assert first.headers["request-id"] == first.headers["x-request-id"]
         assert second.headers["request-id"] != first.headers["request-id"]
 
     @pytest.mark.parametrize("stream", [True, False])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -25,41 +24,38 @@ from llamaherd.api.anthropic_requests import read_count_tokens, read_messages
 from llamaherd.api.replies import encode
 from llamaherd.errors import BadRequest, ContextExceeded, LlamaherdError, ModelNotFound
 from llamaherd.events import Event
+from llamaherd.observe import request_id
 from llamaherd.server.bodies import read_request
 from llamaherd.server.services import services_of
 from llamaherd.server.streaming import Deferred, ServerSentEvents, error_of, event
 
 
-class RequestId:
-    """ASGI middleware that gives each request an id, which its answer names in ``request-id``."""
+class NamedRequest:
+    """ASGI middleware that names the id of a request where Anthropic's clients look for it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = f"req_{secrets.token_hex(12)}"
-        scope.setdefault("state", {})["request_id"] = request_id
-
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["request-id"] = request_id
+                MutableHeaders(scope=message)["request-id"] = request_id.get()
             await send(message)
 
         await self._app(scope, receive, send_with_id)
 
 
 async def messages(request: Request) -> Response:
-    refuse = _refusing(request)
     try:
         wanted = await read_request(request, read_messages)
     except LlamaherdError as error:
-        return refuse(error)
+        return _refuse(error)
     reply = Reply(wanted)
     events = services_of(request).generation.chat(wanted.chat, reply.prompt_read)
     if wanted.chat.stream:
         parts = _parts(reply, events)
-        return ServerSentEvents(parts, refuse=refuse, last_words=_last_words(request))
-    return Deferred(lambda: _whole(reply, events), refuse)
+        return ServerSentEvents(parts, refuse=_refuse, last_words=_last_words)
+    return Deferred(lambda: _whole(reply, events), _refuse)
 
 
 async def _parts(reply: Reply, events: AsyncGenerator[Event, None]) -> AsyncIterator[bytes]:
@@ -75,43 +71,33 @@ async def _whole(reply: Reply, events: AsyncGenerator[Event, None]) -> Response:
 
 
 async def count_tokens(request: Request) -> Response:
-    refuse = _refusing(request)
     try:
         wanted = await read_request(request, read_count_tokens)
     except LlamaherdError as error:
-        return refuse(error)
+        return _refuse(error)
     generation = services_of(request).generation
 
     async def count() -> Response:
         return _json({"input_tokens": await generation.count_chat(wanted)})
 
-    return Deferred(count, refuse)
+    return Deferred(count, _refuse)
 
 
-def _refusing(request: Request) -> Callable[[Exception], Response]:
+def _refuse(error: Exception) -> Response:
     """What answers a request that fails before anything was sent."""
-
-    def refuse(error: Exception) -> Response:
-        status, body = _error(request, error)
-        return _json(body, status_of(status))
-
-    return refuse
+    status, body = _error(error)
+    return _json(body, status_of(status))
 
 
-def _last_words(request: Request) -> Callable[[Exception], bytes]:
+def _last_words(error: Exception) -> bytes:
     """The event that ends a stream which breaks off."""
-
-    def last_words(error: Exception) -> bytes:
-        _, body = _error(request, error)
-        return event(encode(body), "error")
-
-    return last_words
+    _, body = _error(error)
+    return event(encode(body), "error")
 
 
-def _error(request: Request, error: Exception) -> tuple[int, dict[str, Any]]:
+def _error(error: Exception) -> tuple[int, dict[str, Any]]:
     status, text = error_of(_as_anthropic_words_it(error))
-    request_id = request.state.request_id
-    return status, error_object(text, status, request_id, details=details_of(error))
+    return status, error_object(text, status, request_id.get(), details=details_of(error))
 
 
 def _as_anthropic_words_it(error: Exception) -> Exception:
@@ -128,9 +114,9 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(encode(value), status, headers={"content-type": "application/json"})
 
 
-_WITH_ID = [Middleware(RequestId)]
+_NAMED = [Middleware(NamedRequest)]
 
 routes = [
-    Route("/v1/messages", messages, methods=["POST"], middleware=_WITH_ID),
-    Route("/v1/messages/count_tokens", count_tokens, methods=["POST"], middleware=_WITH_ID),
+    Route("/v1/messages", messages, methods=["POST"], middleware=_NAMED),
+    Route("/v1/messages/count_tokens", count_tokens, methods=["POST"], middleware=_NAMED),
 ]
