@@ -198,7 +198,7 @@ def _without_ids(message: dict[str, Any]) -> dict[str, Any]:
 )
 def test_an_error(status: int, sent: int, kind: str) -> None:
     assert status_of(status) == sent
-    assert error_object("no", status, "req_1") == {
+    assert json.loads(encode(error_object("no", status, "req_1"))) == {
         "type": "error",
         "error": {"type": kind, "message": "no"},
         "request_id": "req_1",

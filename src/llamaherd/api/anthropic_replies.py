@@ -65,6 +65,12 @@ class Message(Struct, tag_field="type", tag="message"):
     usage: Usage = field(default_factory=Usage)
 
 
+class TokenCount(Struct):
+    """The size of a prompt."""
+
+    input_tokens: int
+
+
 # --- events of a stream ---------------------------------------------------------------------
 
 
@@ -275,18 +281,25 @@ def status_of(status: int) -> int:
     return OVERLOADED if status == 503 else status
 
 
+class ErrorBody(Struct, omit_defaults=True):
+    type: str
+    message: str
+    details: Mapping[str, Any] | None = None
+
+
+class ErrorReply(Struct, tag_field="type", tag="error"):
+    """The body of an error, and in a stream the data of the event ``error``."""
+
+    error: ErrorBody
+    request_id: str
+
+
 def error_object(
     message: str, status: int, request_id: str, *, details: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The body of an error, and in a stream the data of the event ``error``.
-
-    ``details`` tell programs what the message tells people.
-    """
+) -> ErrorReply:
+    """What a client is told; ``details`` tell programs what the message tells people."""
     kind = _ERROR_TYPES.get(status_of(status), "api_error")
-    error: dict[str, Any] = {"type": kind, "message": message}
-    if details is not None:
-        error["details"] = details
-    return {"type": "error", "error": error, "request_id": request_id}
+    return ErrorReply(ErrorBody(kind, message, details), request_id)
 
 
 def details_of(error: Exception) -> Mapping[str, Any] | None:

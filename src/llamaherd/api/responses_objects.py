@@ -89,6 +89,19 @@ class ResponseError(Struct):
     message: str
 
 
+class DeletedResponse(Struct):
+    id: str
+    object: str = "response"
+    deleted: bool = True
+
+
+class InputTokens(Struct):
+    """The size of a prompt."""
+
+    input_tokens: int
+    object: str = "response.input_tokens"
+
+
 class Response(Struct, kw_only=True):
     """A response; times in seconds since 1970.
 

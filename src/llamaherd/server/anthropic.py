@@ -14,7 +14,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llamaherd.api.anthropic_replies import (
+    ErrorReply,
     Reply,
+    TokenCount,
     details_of,
     error_object,
     name_of,
@@ -78,7 +80,7 @@ async def count_tokens(request: Request) -> Response:
     generation = services_of(request).generation
 
     async def count() -> Response:
-        return _json({"input_tokens": await generation.count_chat(wanted)})
+        return _json(TokenCount(await generation.count_chat(wanted)))
 
     return Deferred(count, _refuse)
 
@@ -95,7 +97,7 @@ def _last_words(error: Exception) -> bytes:
     return event(encode(body), "error")
 
 
-def _error(error: Exception) -> tuple[int, dict[str, Any]]:
+def _error(error: Exception) -> tuple[int, ErrorReply]:
     status, text = error_of(_as_anthropic_words_it(error))
     return status, error_object(text, status, request_id.get(), details=details_of(error))
 

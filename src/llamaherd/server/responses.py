@@ -14,6 +14,7 @@ from starlette.routing import Route
 from llamaherd.api.openai_replies import error_object
 from llamaherd.api.replies import encode
 from llamaherd.api.requests import ChatRequest
+from llamaherd.api.responses_objects import DeletedResponse, InputTokens
 from llamaherd.api.responses_replies import Reply, StreamEvent
 from llamaherd.api.responses_requests import ResponseRequest, read_response
 from llamaherd.errors import BadRequest, ContextExceeded, LlamaherdError, NotFound
@@ -114,8 +115,7 @@ async def count_tokens(request: Request) -> Response:
         return _refuse(error)
 
     async def count() -> Response:
-        tokens = await services.generation.count_chat(chat)
-        counted = {"object": "response.input_tokens", "input_tokens": tokens}
+        counted = InputTokens(await services.generation.count_chat(chat))
         return Response(encode(counted), media_type=JSON)
 
     return Deferred(count, lambda error: _refuse(as_chat_words_it(error, wanted.chat.model)))
@@ -137,8 +137,7 @@ async def delete(request: Request) -> Response:
         services_of(request).responses.delete(response_id)
     except LlamaherdError as error:
         return unreadable(error)
-    gone = {"id": response_id, "object": "response", "deleted": True}
-    return Response(encode(gone), media_type=JSON)
+    return Response(encode(DeletedResponse(response_id)), media_type=JSON)
 
 
 def _refuse(error: Exception) -> Response:
