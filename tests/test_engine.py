@@ -63,7 +63,8 @@ def test_text_is_that_of_the_reply_tokens(backend: LlamaBackend) -> None:
     pieces = b"".join(map(backend.piece, reply.end.tokens))
     assert reply.text == pieces.decode()
     assert len(set(reply.end.tokens)) > 8
-    assert reply.end.reason == "length"
+    assert (reply.end.reason, reply.end.stop) == ("length", "")
+    assert reply.counted == reply.end.eval_count
     assert reply.end.prompt_count == len(tokens_of(backend, PROMPTS[0]))
 
 
@@ -128,7 +129,7 @@ def test_a_stop_string_ends_the_reply_and_is_not_in_it(backend: LlamaBackend) ->
     stop = free[10:14]
     reply = ask(backend, PROMPTS[0], stop=[stop])
     assert reply.text == free[: free.index(stop)]
-    assert reply.end.reason == "stop"
+    assert (reply.end.reason, reply.end.stop) == ("stop", stop)
     assert free.startswith(b"".join(map(backend.piece, reply.end.tokens)).decode())
 
 

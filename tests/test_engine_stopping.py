@@ -58,20 +58,22 @@ def test_a_stop_string_inside_a_token_that_ends_in_half_a_character() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "stops", "kept"),
+    ("text", "stops", "kept", "stop"),
     [
-        ("xabcd", ["abcd", "bc"], "xa"),  # "bc" is complete first
-        ("xabcd", ["abc", "bc"], "x"),  # both at once: the one that began first
-        ("aab", ["ab", "aab"], ""),
-        ("ababac", ["abac"], "ab"),
-        ("日本語。次", ["。"], "日本語"),
+        ("xabcd", ["abcd", "bc"], "xa", "bc"),  # "bc" is complete first
+        ("xabcd", ["abc", "bc"], "x", "abc"),  # both at once: the one that began first
+        ("aab", ["ab", "aab"], "", "aab"),
+        ("ababac", ["abac"], "ab", "abac"),
+        ("日本語。次", ["。"], "日本語", "。"),
+        ("abc", ["bd"], "abc", ""),
     ],
 )
-def test_overlapping_stop_strings(text: str, stops: list[str], kept: str) -> None:
+def test_overlapping_stop_strings(text: str, stops: list[str], kept: str, stop: str) -> None:
     for size in range(1, len(text.encode()) + 1):
         raw = text.encode()
         pieces = [raw[at : at + size] for at in range(0, len(raw), size)]
-        assert "".join(run(pieces, stops)[0]) == kept
+        texts, reply = run(pieces, stops)
+        assert ("".join(texts), reply.stop) == (kept, stop)
 
 
 def test_an_empty_stop_string_is_none() -> None:

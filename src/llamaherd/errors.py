@@ -10,6 +10,7 @@ The HTTP status and the message live with the exception, never in the routes::
     │   ├── Unsupported             400  the model lacks a capability
     │   ├── FormatError             400  a form of the reply that can't be kept
     │   └── PromptError             400  this text can't go to this model
+    │       └── ContextExceeded     400  nor any of its length
     ├── Forbidden                   403  Host or Origin not allowed
     ├── NotFound                    404
     │   └── ModelNotFound           404
@@ -84,6 +85,15 @@ class FormatError(BadRequest):
 
 class PromptError(BadRequest):
     """The prompt can't be given to this model."""
+
+
+class ContextExceeded(PromptError):
+    """A prompt of ``tokens`` tokens, which must not be cut, for a context of ``limit``."""
+
+    def __init__(self, tokens: int, limit: int) -> None:
+        super().__init__("the input length exceeds the context length")
+        self.tokens = tokens
+        self.limit = limit
 
 
 class Forbidden(LlamaherdError):

@@ -67,16 +67,20 @@ class Stats(Struct, frozen=True):
 class Done(Struct, frozen=True):
     """The end. ``context`` holds prompt and reply as tokens, without the leading BOS.
 
-    ``stats`` is None when nothing ran (the model was only loaded or unloaded). In tokens,
-    ``cached_count`` is the part of the prompt that was known from earlier requests, and
-    ``dropped_count`` what the prompt lost to fit the context, which ``stats`` don't count.
+    ``stats`` is None when nothing ran (the model was only loaded or unloaded). ``stop`` is the stop
+    string that ended the reply, "" if none did. In tokens, ``cached_count`` is the part of the
+    prompt that was known from earlier requests, ``dropped_count`` what the prompt lost to fit the
+    context, which ``stats`` don't count, and ``thinking_count`` the part of the reply that was
+    thinking, with its tags.
     """
 
     reason: DoneReason
     stats: Stats | None = None
     context: list[int] = field(default_factory=list)
+    stop: str = ""
     cached_count: int = 0
     dropped_count: int = 0
+    thinking_count: int = 0
     logprobs: Logprobs = ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Final
 
@@ -14,8 +14,8 @@ import msgspec
 from llamaherd.api.replies import DebugInfo
 from llamaherd.api.requests import ChatRequest, GenerateRequest
 from llamaherd.catalog import Catalog, CatalogModel
-from llamaherd.errors import BadRequest, PromptError, Unsupported
-from llamaherd.events import Done, Event, Stats, Text
+from llamaherd.errors import BadRequest, ContextExceeded, PromptError, Unsupported
+from llamaherd.events import Done, Event, Stats, Text, Thinking
 from llamaherd.formats import grammar_of
 from llamaherd.grammar import Form
 from llamaherd.messages import Tool, ToolChoice
@@ -87,11 +87,16 @@ class Generation:
                     context = [] if request.raw else [*conversation, *message.tokens]
                     yield reading.done(message, grant, started, context)
 
-    async def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        """The events of ``/api/chat``; without messages it only loads or unloads the model."""
+    async def chat(
+        self, request: ChatRequest, prompt_read: Callable[[int], None] = lambda tokens: None
+    ) -> AsyncGenerator[Event, None]:
+        """The events of ``/api/chat``; without messages it only loads or unloads the model.
+
+        ``prompt_read`` is told how many tokens the prompt has, before the first event.
+        """
         started = time.perf_counter_ns()
         model = await self._find(request.model)
-        request = _offering(request)
+        request = _offering(_within_ability(model, request))
         _check_chat(model, request)
         if not request.messages and request.keep_alive == 0:
             await self._scheduler.unload(model.key, model.name.short)
@@ -104,6 +109,10 @@ class Generation:
                 return
             building = _chat_building(model, request, _limit(request, grant))
             prompt, tokens = await _build(building, grant.runner)
+            n_ctx = grant.runner.info.n_ctx
+            if len(tokens) > n_ctx and not request.truncate:
+                raise ContextExceeded(len(tokens), n_ctx)
+            prompt_read(len(tokens))
             parser = await _parser(model.template, prompt, request.tools, request.think)
             form = await _form(model.template, prompt, request)
             reading = _Reading(prompt, len(tokens), parser, logprobs=request.logprobs)
@@ -114,6 +123,17 @@ class Generation:
                         yield event
                     if isinstance(message, Finished):
                         yield reading.done(message, grant, started, [])
+
+    async def count_chat(self, request: ChatRequest) -> int:
+        """How many tokens the prompt has that ``chat`` would run if it need not fit the context."""
+        model = await self._find(request.model)
+        request = _within_ability(model, request)
+        _check_chat(model, request)
+        options = model.options(request.options)
+        async with self._acquire(model, options, request.keep_alive) as grant:
+            building = _chat_building(model, request, limit=None)
+            _, tokens = await _build(building, grant.runner)
+            return len(tokens)
 
     async def detokenize(self, name: str, tokens: list[int]) -> str:
         """The text that tokens of this model stand for; it is loaded for that."""
@@ -178,6 +198,13 @@ def _offering(request: ChatRequest) -> ChatRequest:
     """The request with only those tools that the model is told of."""
     tools = offered_tools(request.tools, request.tool_choice)
     return msgspec.structs.replace(request, tools=tools)
+
+
+def _within_ability(model: CatalogModel, request: ChatRequest) -> ChatRequest:
+    """The request without thinking that is only wanted from models that can."""
+    if request.think_if_able and "thinking" not in model.capabilities:
+        return msgspec.structs.replace(request, think=None)
+    return request
 
 
 def _check_generate(model: CatalogModel, request: GenerateRequest) -> None:
@@ -365,6 +392,8 @@ class _Reading:
         self._parser = parser
         self._dropped = max(prompt.whole_count - count, 0)
         self._attribution = Attribution() if logprobs and parser else None
+        self._thinking_count = 0
+        self._unassigned = 0
 
     def events(self, message: Chunk | Finished) -> Sequence[Event]:
         if self._parser is None:
@@ -373,11 +402,21 @@ class _Reading:
             return (Text(message.text, tuple(message.logprobs)),)
         if isinstance(message, Finished):
             events = self._parser.finish()
+            self._assign(0, events)
         else:
             events = self._parser.feed(message.text)
+            self._assign(message.count, events)
             if self._attribution:
                 self._attribution.add(message.text, message.logprobs)
         return self._attribution.give(events) if self._attribution else events
+
+    def _assign(self, count: int, events: Sequence[Event]) -> None:
+        """Count tokens as thinking or not. Those that tell nothing yet belong to what follows."""
+        self._unassigned += count
+        if events:
+            if isinstance(events[0], Thinking):
+                self._thinking_count += self._unassigned
+            self._unassigned = 0
 
     def done(self, finished: Finished, grant: Grant, started: int, context: list[int]) -> Done:
         stats = Stats(
@@ -392,7 +431,9 @@ class _Reading:
             finished.reason,
             stats,
             context,
+            stop=finished.stop,
             cached_count=finished.cached_count,
             dropped_count=self._dropped + finished.dropped_count,
+            thinking_count=self._thinking_count,
             logprobs=self._attribution.rest() if self._attribution else (),
         )

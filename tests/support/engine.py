@@ -18,10 +18,11 @@ GREEDY = Sampling(temperature=0, repeat_penalty=1.0)
 
 @dataclass
 class Reply:
-    """All that was sent for one request."""
+    """All that was sent for one request; ``counted`` are the tokens of the chunks."""
 
     chunks: list[str] = field(default_factory=list)
     logprobs: list[WrittenToken] = field(default_factory=list)
+    counted: int = 0
     finished: Finished | None = None
     failed: Failed | None = None
 
@@ -52,6 +53,7 @@ class Desk:
                 assert message.text or message.logprobs
                 reply.chunks.append(message.text)
                 reply.logprobs += message.logprobs
+                reply.counted += message.count
             elif isinstance(message, Finished):
                 reply.finished = message
             else:

@@ -116,7 +116,7 @@ def _content(value: Any, role: str, place: str) -> tuple[str, list[bytes]]:
             case {"type": "text", "text": str(text)} | {"type": "refusal", "refusal": str(text)}:
                 texts.append(text)
             case {"type": "image_url", "image_url": {"url": str(url)} | str(url)}:
-                images.append(_image(url, f"{place}[{index}].image_url"))
+                images.append(image(url, f"{place}[{index}].image_url"))
             case _:
                 raise _refusal(f"{place}[{index}]", _unknown_part(part))
     return _BETWEEN_PARTS.join(texts), images
@@ -136,7 +136,7 @@ def _unknown_part(part: Any) -> str:
     return f"{expected}, not {msgspec.json.encode(kind).decode()}"
 
 
-def _image(url: str, place: str) -> bytes:
+def image(url: str, place: str) -> bytes:
     """The bytes of a data URL. Other URLs would make the server fetch what strangers name."""
     head = _DATA_URL.match(url)
     if head is None:
@@ -151,13 +151,14 @@ def _tool_calls(given: Sequence[dict[str, Any]], place: str) -> list[ToolCall]:
     calls = []
     for index, call in enumerate(given):
         function = call.get("function", {})
-        arguments = _arguments(function.get("arguments"), f"{place}[{index}].function.arguments")
+        where = f"{place}[{index}].function.arguments"
+        called_with = arguments(function.get("arguments"), where)
         name = function.get("name", "")
-        calls.append(ToolCall(ToolCallFunction(name, arguments, index), call.get("id", "")))
+        calls.append(ToolCall(ToolCallFunction(name, called_with, index), call.get("id", "")))
     return calls
 
 
-def _arguments(value: Any, place: str) -> dict[str, Any]:
+def arguments(value: Any, place: str) -> dict[str, Any]:
     """Arguments of a call, which OpenAI has as the text of a JSON object."""
     if isinstance(value, str):
         try:

@@ -29,7 +29,7 @@ MAX_BIAS: Final = 100.0
 
 _INT32_MAX: Final = 2**31 - 1
 
-_EFFORTS: Final[dict[str, Think]] = {
+EFFORTS: Final[dict[str, Think]] = {
     "none": False,
     "minimal": "low",
     "low": "low",
@@ -338,12 +338,12 @@ def _logit_bias(given: dict[str, float]) -> dict[int, float]:
 
 def _think(given: dict[str, Any]) -> Think:
     effort = given.get("reasoning", {}).get("effort") or given.get("reasoning_effort", "")
-    if effort not in ("", *_EFFORTS):
-        known = ", ".join(f'"{name}"' for name in _EFFORTS)
+    if effort not in ("", *EFFORTS):
+        known = ", ".join(f'"{name}"' for name in EFFORTS)
         raise FieldError(
             f"invalid reasoning value: '{effort}' (must be one of {known})", "reasoning_effort"
         )
-    return _EFFORTS.get(effort)
+    return EFFORTS.get(effort)
 
 
 def _prompts(value: Any) -> list[str | list[int]]:

@@ -49,7 +49,8 @@ class ChatRequest(Struct):
     """``POST /api/chat``; the fields are those of ``GenerateRequest``.
 
     ``tool_choice`` and ``parallel_tool_calls``, which becomes part of it, are an extension, read as
-    in OpenAI's API.
+    in OpenAI's API. ``think_if_able`` has models that can't think answer without, not refuse; only
+    other dialects have it.
     """
 
     model: str = ""
@@ -62,6 +63,7 @@ class ChatRequest(Struct):
     options: dict[str, Any] = field(default_factory=dict)
     logit_bias: dict[int, float] = field(default_factory=dict)
     think: Think = None
+    think_if_able: bool = False
     truncate: bool = True
     shift: bool = True
     logprobs: bool = False

@@ -141,10 +141,15 @@ class Components:
     def _struct(self, kind: type[Struct]) -> Schema:
         found = fields(kind)
         required = [field.encode_name for field in found if _is_always_there(kind, field)]
+        properties = {field.encode_name: self.schema_of(field.type) for field in found}
+        config = kind.__struct_config__
+        if config.tag_field is not None:
+            properties = {config.tag_field: {"const": config.tag}, **properties}
+            required = [config.tag_field, *required]
         return {
             "type": "object",
             **({"description": inspect.cleandoc(kind.__doc__)} if kind.__doc__ else {}),
-            "properties": {field.encode_name: self.schema_of(field.type) for field in found},
+            "properties": properties,
             **({"required": required} if required else {}),
         }
 

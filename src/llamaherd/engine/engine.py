@@ -314,6 +314,7 @@ class Engine:
         for sequence, tokens, ending in self._fresh:
             if sequence.finished:
                 continue
+            sequence.unsent += len(tokens)
             if sequence.trace is None:
                 text = sequence.text.push(b"".join(map(self._backend.piece, tokens)))
             else:
@@ -328,7 +329,8 @@ class Engine:
     def _emit(self, sequence: Sequence, text: str) -> None:
         logprobs = [] if sequence.trace is None else sequence.trace.take()
         if text or logprobs:
-            self._outbox.append(Chunk(sequence.id, text, logprobs))
+            self._outbox.append(Chunk(sequence.id, text, logprobs, sequence.unsent))
+            sequence.unsent = 0
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         trace = sequence.trace
@@ -347,6 +349,7 @@ class Engine:
                 cached_count=sequence.cached_count,
                 dropped_count=sequence.dropped_count,
                 tokens=self._kept_tokens(sequence),
+                stop=sequence.text.stop,
             )
         )
         self._retire(sequence)

@@ -66,6 +66,7 @@ class Sequence:
     """A request in a slot. Durations and times in nanoseconds of the monotonic clock.
 
     ``reply`` are the tokens written, without one that ends the reply; ``written`` counts that too.
+    ``unsent`` counts those whose text has not left yet.
     """
 
     request: Generate
@@ -81,6 +82,7 @@ class Sequence:
     trace: Trace | None = None
     reply: list[int] = field(default_factory=list)
     written: int = 0
+    unsent: int = 0
     ending: FinishReason | None = None
     finished: bool = False
     prompt_duration: int = 0

@@ -16,8 +16,8 @@ class ReplyText:
     """The text of one reply, ended by the first of ``stops`` to be completed.
 
     Where two stop strings are completed by the same character, the one that began first counts.
-    An empty stop string is none. After the stop, ``excess`` is how many of the last bytes that were
-    pushed are not in the text.
+    An empty stop string is none. After the stop, ``stop`` is the one that was completed, and
+    ``excess`` how many of the last bytes that were pushed are not in the text.
     """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
@@ -26,8 +26,12 @@ class ReplyText:
         self._reach = max(map(len, self._stops), default=0) - 1
         self._decoder = _new_decoder("replace")
         self._held = ""
-        self.stopped = False
+        self.stop = ""
         self.excess = 0
+
+    @property
+    def stopped(self) -> bool:
+        return self.stop != ""
 
     @property
     def pending(self) -> int:
@@ -43,9 +47,9 @@ class ReplyText:
         if not self._stops:
             return text
         text = self._held + text
-        cut = self._find_stop(text)
-        if cut is not None:
-            return self._stop(text, cut)
+        found = self._find_stop(text)
+        if found is not None:
+            return self._cut(text, *found)
         safe = len(text) - self._undecided(text)
         self._held = text[safe:]
         return text[:safe]
@@ -55,22 +59,24 @@ class ReplyText:
         if self.stopped:
             return ""
         text, self._held = self._held + self._decoder.decode(b"", True), ""
-        cut = self._find_stop(text)
-        return text if cut is None else self._stop(text, cut)
+        found = self._find_stop(text)
+        return text if found is None else self._cut(text, *found)
 
-    def _stop(self, text: str, cut: int) -> str:
-        self.stopped = True
+    def _cut(self, text: str, cut: int, stop: str) -> str:
+        self.stop = stop
         self._held = ""
         undecoded, _ = self._decoder.getstate()
         self.excess = len(text[cut:].encode()) + len(undecoded)
         return text[:cut]
 
-    def _find_stop(self, text: str) -> int | None:
-        """Where the stop string begins that is completed first."""
+    def _find_stop(self, text: str) -> tuple[int, str] | None:
+        """Where the stop string begins that is completed first, and which it is."""
         found = [
-            (start + len(stop), start) for stop in self._stops if (start := text.find(stop)) >= 0
+            (start + len(stop), start, stop)
+            for stop in self._stops
+            if (start := text.find(stop)) >= 0
         ]
-        return min(found)[1] if found else None
+        return min(found)[1:] if found else None
 
     def _undecided(self, text: str) -> int:
         """The length of the longest end of ``text`` that begins a stop string."""

@@ -202,18 +202,21 @@ class Chunk(_Message, tag="chunk"):
     """Text that is final: whole UTF-8, past no possible stop string.
 
     ``logprobs``, if they were asked for, are the tokens whose text has come whole with this.
+    ``count`` is how many tokens of the reply were written for it; they follow the last chunk's.
     """
 
     id: int
     text: str
     logprobs: list[WrittenToken] = field(default_factory=list)
+    count: int = 0
 
 
 class Finished(_Message, tag="finished"):
     """The last message of a ``Generate``. Counts in tokens, durations in nanoseconds.
 
     ``prompt_count`` is the whole prompt as evaluated or reused, ``cached_count`` the part taken
-    from the prefix cache, ``dropped_count`` what truncation cut. ``tokens`` is the reply.
+    from the prefix cache, ``dropped_count`` what truncation cut. ``tokens`` is the reply. ``stop``
+    is the stop string that ended it, "" if none did.
     """
 
     id: int
@@ -225,6 +228,7 @@ class Finished(_Message, tag="finished"):
     cached_count: int = 0
     dropped_count: int = 0
     tokens: list[int] = field(default_factory=list)
+    stop: str = ""
 
 
 class Vectors(_Message, tag="vectors"):

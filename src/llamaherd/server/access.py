@@ -29,6 +29,8 @@ ALLOWED_HEADERS: Final = ",".join(
         "X-Requested-With",
         "X-Request-Id",
         "X-Api-Key",
+        "Anthropic-Beta",
+        "Anthropic-Dangerous-Direct-Browser-Access",
         "Anthropic-Version",
         "OpenAI-Beta",
         "X-Stainless-Arch",

@@ -16,7 +16,17 @@ from starlette.routing import BaseRoute, Match, Route
 from llamaherd.config import Settings
 from llamaherd.errors import LlamaherdError
 from llamaherd.keys import ApiKey
-from llamaherd.server import embeddings, inference, library, meta, openai, registry, rerank
+from llamaherd.server import (
+    anthropic,
+    embeddings,
+    inference,
+    library,
+    meta,
+    openai,
+    registry,
+    rerank,
+    responses,
+)
 from llamaherd.server.access import AccessRules, Origins
 from llamaherd.server.authorization import ApiKeys
 from llamaherd.server.log import AccessLog, RequestIds
@@ -32,6 +42,8 @@ ROUTES: Final = (
     *library.routes,
     *registry.routes,
     *openai.routes,
+    *responses.routes,
+    *anthropic.routes,
 )
 
 

@@ -65,7 +65,7 @@ async def chat_completions(request: Request) -> Response:
     model = wanted.chat.model
 
     def refuse(error: Exception) -> Response:
-        return failed(_as_chat_words_it(error, model))
+        return failed(as_chat_words_it(error, model))
 
     return _answer(
         ChatCompletions(model, wanted.delivery.n),
@@ -195,7 +195,7 @@ def _last_words(error: Exception) -> bytes:
     return event(encode(error_object(text, "api_error")))
 
 
-def _as_chat_words_it(error: Exception, model: str) -> Exception:
+def as_chat_words_it(error: Exception, model: str) -> Exception:
     if not isinstance(error, ModelNotFound):
         return error
     if not model:

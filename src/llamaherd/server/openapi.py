@@ -12,17 +12,20 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from llamaherd.api.anthropic_replies import ErrorReply
 from llamaherd.api.schema import Components, options_schema, schema_of
 from llamaherd.server.operations import EVENTS, OPERATIONS, Operation
+from llamaherd.server.refusals import ANTHROPIC
 from llamaherd.version import __version__
 
 _JSON: Final = "application/json"
 _LINES: Final = "application/x-ndjson"
 
 _DESCRIPTION: Final = """\
-Ollama's API, and parts of OpenAI's below /v1/. Names of fields count in any case, null is as good
-as nothing, unknown fields are ignored. Answers in lines (application/x-ndjson) have a JSON object
-of the schema in each line; an error after the first line is a line too."""
+Ollama's API, and parts of OpenAI's and Anthropic's below /v1/. Names of fields count in any case,
+but for responses and messages; null is as good as nothing, unknown fields are ignored. Answers in
+lines (application/x-ndjson) have a JSON object of the schema in each line; an error after the first
+line is a line too."""
 
 
 class Error(Struct):
@@ -101,7 +104,7 @@ def _responses(operation: Operation, components: Components) -> dict[str, Any]:
         str(status): {"description": text, **({"content": content} if content else {})}
         for status, text in operation.success.items()
     }
-    refused = components.schema_of(OpenAIError if operation.path.startswith("/v1/") else Error)
+    refused = components.schema_of(_error_of(operation.path))
     errors = dict(operation.errors)
     if operation.body is not None:
         errors[413] = "The body is too large."
@@ -113,6 +116,12 @@ def _responses(operation: Operation, components: Components) -> dict[str, Any]:
         body = {"content": {_JSON: {"schema": refused}}} if with_body else {}
         responses[str(status)] = {"description": text, **body}
     return responses
+
+
+def _error_of(path: str) -> type[Struct]:
+    if path.startswith(ANTHROPIC):
+        return ErrorReply
+    return OpenAIError if path.startswith("/v1/") else Error
 
 
 def _answer(operation: Operation, components: Components) -> dict[str, Any]:

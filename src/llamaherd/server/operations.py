@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from llamaherd.api import (
+    agent_schemas,
+    anthropic_replies,
     embeddings,
     gojson,
     openai_replies,
@@ -14,6 +16,7 @@ from llamaherd.api import (
     replies,
     requests,
     rerank,
+    responses_objects,
     tokenize,
 )
 from llamaherd.store.progress import Progress
@@ -82,12 +85,21 @@ _DIGEST: Final = {
 }
 
 
+_RESPONSE_ID: Final = {"response_id": {"type": "string", "minLength": 1}}
+_NO_RESPONSE: Final = {404: "There is no such response, or no longer."}
+
+#: Anthropic's servers have a status of their own for being overloaded.
+_ANSWERS_AGENTS: Final = {status: text for status, text in LOADS.items() if status != 503} | {
+    529: LOADS[503]
+}
+
 _BODIES: Final = {
     **requests.BODIES,
     **embeddings.BODIES,
     **rerank.BODIES,
     **tokenize.BODIES,
     **openai_requests.BODIES,
+    **agent_schemas.BODIES,
 }
 
 
@@ -256,6 +268,52 @@ OPERATIONS: Final = (
         openai_replies.Model,
         parameters={"model": {"type": "string", "minLength": 1}},
         errors=NOT_FOUND,
+    ),
+    _post(
+        "/v1/responses",
+        "OpenAI: respond to a conversation.",
+        responses_objects.Response,
+        required=("model",),
+        events=True,
+        errors=LOADS,
+    ),
+    _post(
+        "/v1/responses/input_tokens",
+        "OpenAI: the size of a conversation.",
+        responses_objects.InputTokens,
+        required=("model",),
+        errors=LOADS,
+    ),
+    Operation(
+        "get",
+        "/v1/responses/{response_id}",
+        "OpenAI: a response that was stored.",
+        responses_objects.Response,
+        parameters=_RESPONSE_ID,
+        errors={**UNREADABLE, **_NO_RESPONSE},
+    ),
+    Operation(
+        "delete",
+        "/v1/responses/{response_id}",
+        "OpenAI: forget a response.",
+        responses_objects.DeletedResponse,
+        parameters=_RESPONSE_ID,
+        errors=_NO_RESPONSE,
+    ),
+    _post(
+        "/v1/messages",
+        "Anthropic: answer a conversation.",
+        anthropic_replies.Message,
+        required=("model", "max_tokens", "messages"),
+        events=True,
+        errors=_ANSWERS_AGENTS,
+    ),
+    _post(
+        "/v1/messages/count_tokens",
+        "Anthropic: the size of a conversation.",
+        anthropic_replies.TokenCount,
+        required=("model", "messages"),
+        errors=_ANSWERS_AGENTS,
     ),
     Operation("get", "/", "Whether the server runs.", TEXT),
     Operation("get", "/metrics", "Figures for Prometheus.", TEXT),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import Request
@@ -19,6 +19,7 @@ from llamaherd.registry.service import Transfers
 from llamaherd.runner.spare import SpareRunner
 from llamaherd.scheduler.loop import Scheduler
 from llamaherd.server.metrics import Metrics, Now
+from llamaherd.server.response_store import ResponseStore
 from llamaherd.store.library import Library
 from llamaherd.tokenization import Tokenization
 
@@ -37,6 +38,7 @@ class Services:
     spare: SpareRunner
     transfers: Transfers
     metrics: Metrics
+    responses: ResponseStore = field(default_factory=ResponseStore)
 
     @classmethod
     async def start(cls, settings: Settings) -> Services:

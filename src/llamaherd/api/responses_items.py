@@ -1,0 +1,134 @@
+"""Conversations as lists of OpenAI's items, in our own terms.
+
+What a model says in one go is several items (reasoning, messages, calls); for us it is one message.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from llamaherd.api import openai_messages
+from llamaherd.api.fields import Fields
+from llamaherd.api.responses_tools import custom_call, offered_name
+from llamaherd.messages import Message, ToolCall, ToolCallFunction
+
+_ITEMS: Final = (
+    "message",
+    "reasoning",
+    "function_call",
+    "function_call_output",
+    "custom_tool_call",
+    "custom_tool_call_output",
+)
+_ROLES: Final = {
+    "user": "user",
+    "assistant": "assistant",
+    "system": "system",
+    "developer": "system",
+}
+_PARTS: Final = ("input_text", "output_text", "input_image", "refusal")
+
+#: A blank line, as in OpenAI's older API; what a model said is put together as it was.
+_BETWEEN_PARTS: Final = "\n\n"
+
+
+def items_of(request: Fields) -> list[Any]:
+    """The ``input`` as items: a text is a user's message. Raises ``BadRequest``."""
+    value = request.get("input")
+    if isinstance(value, str):
+        return [{"type": "message", "role": "user", "content": value}]
+    if value is not None and not isinstance(value, list):
+        raise request.wrong("input", "a string or an array of items")
+    return request.array("input")
+
+
+def messages(items: list[Any], earlier: int = 0) -> list[Message]:
+    """The conversation. Raises ``BadRequest``.
+
+    The first ``earlier`` items are from requests before this one, and don't count in the places
+    that errors name.
+    """
+    conversation = _Conversation()
+    for number, value in enumerate(items):
+        item = Fields(value, f"input[{number - earlier}]")
+        match item.one_of("type", _ITEMS, "message"):
+            case "message":
+                conversation.message(item)
+            case "reasoning":
+                conversation.turn().thinking += _thoughts(item)
+            case "function_call" | "custom_tool_call":
+                conversation.call(item)
+            case "function_call_output" | "custom_tool_call_output":
+                conversation.result(item)
+    return conversation.messages
+
+
+class _Conversation:
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self._called: dict[str, str] = {}
+
+    def message(self, item: Fields) -> None:
+        role = _ROLES[item.one_of("role", _ROLES)]
+        text, images = _content(item, "content", "" if role == "assistant" else _BETWEEN_PARTS)
+        if role == "assistant":
+            self.turn().content += text
+        else:
+            self.messages.append(Message(role, text, images=images))
+
+    def turn(self, *, calls: bool = False) -> Message:
+        """The model's message that an item goes on with: its text is its end, but for calls."""
+        last = self.messages[-1] if self.messages else Message("")
+        if last.role == "assistant" and (calls or last.tool_calls or not last.content):
+            return last
+        self.messages.append(Message("assistant"))
+        return self.messages[-1]
+
+    def call(self, item: Fields) -> None:
+        turn = self.turn(calls=True)
+        name = offered_name(item.needed("name"), item.string("namespace"))
+        call_id = item.needed("call_id")
+        if item.get("type") == "custom_tool_call":
+            function = custom_call(name, item.text("input"))
+        else:
+            place = item.place("arguments")
+            arguments = openai_messages.arguments(item.text("arguments"), place)
+            function = ToolCallFunction(name, arguments)
+        function.index = len(turn.tool_calls)
+        turn.tool_calls.append(ToolCall(function, call_id))
+        self._called[call_id] = name
+
+    def result(self, item: Fields) -> None:
+        call_id = item.needed("call_id")
+        text, images = _content(item, "output", _BETWEEN_PARTS)
+        name = self._called.get(call_id, "")
+        self.messages.append(
+            Message("tool", text, images=images, tool_name=name, tool_call_id=call_id)
+        )
+
+
+def _thoughts(item: Fields) -> str:
+    """Of thoughts that both stand there and are summed up, those that stand there."""
+    parts = item.objects("content") or item.objects("summary")
+    return "".join(part.text("text") for part in parts)
+
+
+def _content(item: Fields, name: str, between: str) -> tuple[str, list[bytes]]:
+    """Text and images of a text or an array of parts."""
+    value = item.get(name)
+    if isinstance(value, str):
+        return value, []
+    if not isinstance(value, list):
+        raise item.wrong(name, "a string or an array of parts")
+    texts: list[str] = []
+    images: list[bytes] = []
+    for part in item.objects(name):
+        match part.one_of("type", _PARTS):
+            case "input_image":
+                url = part.needed("image_url")
+                images.append(openai_messages.image(url, part.place("image_url")))
+            case "refusal":
+                texts.append(part.text("refusal"))
+            case _:
+                texts.append(part.text("text"))
+    return between.join(texts), images

@@ -1,0 +1,45 @@
+"""Models that answer as agents need it, whatever they are asked: with tool calls or thoughts."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+from tests.support.models import write_model, write_parrot
+from tests.support.server import RunningServer
+
+TEMPLATE: Final = """{{ if .Tools }}{{ .Tools }}{{ end }}{{ range .Messages }}<|{{ .Role }}|>
+{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}{{ range .ToolCalls }}
+<tool_call>
+{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}
+</tool_call>{{ end }}
+{{ end }}<|assistant|>
+"""
+CALLS: Final = (
+    '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Zürich", "days": 2}}\n'
+    '</tool_call>\n<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'
+)
+
+#: The context of "tiny", large enough that a reply without an end takes minutes.
+CONTEXT: Final = 8192
+#: The context of "small".
+SMALL_CONTEXT: Final = 64
+
+
+def add_agents(server: RunningServer, folder: Path) -> None:
+    """Add "tiny", which writes on and on; "small", the same in a small context; "caller", which
+    says something and calls two tools; "thinker", which thinks and answers."""
+    server.add("tiny", write_model(folder / "tiny.gguf", n_ctx=CONTEXT))
+    server.create("small", "tiny", parameters={"num_ctx": SMALL_CONTEXT})
+    caller = write_parrot(folder / "caller.gguf", f"Let me see.\n{CALLS}")
+    server.add("caller", caller, template=TEMPLATE)
+    thinker = write_parrot(folder / "thinker.gguf", "<think>\nHm, hm.\n</think>\n\nForty-two.")
+    server.add("thinker", thinker, template=TEMPLATE)
+
+
+def kill_reader(server: RunningServer) -> None:
+    """Kill the runner that began to read a prompt last."""
+    reading = [line for line in server.log if "reads a prompt" in line][-1]
+    os.kill(int(reading.partition("runner ")[2].split()[0]), signal.SIGKILL)
