@@ -14,7 +14,7 @@ from llamaherd.api.embeddings import EmbedRequest
 from llamaherd.api.rerank import RerankRequest
 from llamaherd.catalog import Catalog, CatalogModel
 from llamaherd.errors import BadRequest, LlamaherdError, ModelNotFound, PromptError
-from llamaherd.generation import LONGEST_TEXT
+from llamaherd.generation.prompting import LONGEST_TEXT
 from llamaherd.runner.process import failed
 from llamaherd.runner.protocol import Embed, InputFailure
 from llamaherd.runner.vectors import Embeddings, embed

@@ -18,7 +18,7 @@ from llamaherd.api.tokenize import (
 )
 from llamaherd.catalog import Catalog
 from llamaherd.errors import BadRequest, OptionError, PromptError
-from llamaherd.generation import LONGEST_TEXT
+from llamaherd.generation.prompting import LONGEST_TEXT
 from llamaherd.scheduler.loop import Grant, Scheduler
 
 #: The longest text, in bytes, whose tokens are told with their own bytes: all of it must fit into

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Self, TypeVar
@@ -25,6 +24,7 @@ from llamaherd.errors import (
 )
 from llamaherd.grammar import Form
 from llamaherd.runner.child import Child, Exit
+from llamaherd.runner.inbox import Inbox
 from llamaherd.runner.protocol import (
     VERSION,
     Cancel,
@@ -65,38 +65,6 @@ GRACE: Final = 3 * SECOND
 _ERRORS: Final[Mapping[int, type[LlamaherdError]]] = {400: BadRequest, 404: NotFound}
 
 Answer = TypeVar("Answer", Tokens, Detokenized)
-
-
-class Inbox:
-    """The answers to one request in order, and then perhaps the error that ended it."""
-
-    __slots__ = ("_error", "_messages", "_waiter")
-
-    def __init__(self) -> None:
-        self._messages: deque[RunnerMessage] = deque()
-        self._error: LlamaherdError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    def put(self, message: RunnerMessage) -> None:
-        self._messages.append(message)
-        self._wake()
-
-    def fail(self, error: LlamaherdError) -> None:
-        """Raised by ``get`` once all earlier messages are taken."""
-        self._error = error
-        self._wake()
-
-    async def get(self) -> RunnerMessage:
-        while not self._messages:
-            if self._error is not None:
-                raise self._error
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        return self._messages.popleft()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 class Generation:

@@ -37,7 +37,7 @@ from llamaherd.errors import (
     ModelNotFound,
 )
 from llamaherd.events import Event, Text
-from llamaherd.generation import Generation
+from llamaherd.generation.generation import Generation
 from llamaherd.server.bodies import read_request
 from llamaherd.server.interleave import interleave
 from llamaherd.server.services import Services, services_of

@@ -14,7 +14,7 @@ from llamaherd.catalog import Catalog
 from llamaherd.config import Settings
 from llamaherd.embedding import Embedding
 from llamaherd.errors import StoreError
-from llamaherd.generation import Generation
+from llamaherd.generation.generation import Generation
 from llamaherd.registry.service import Transfers
 from llamaherd.runner.spare import SpareRunner
 from llamaherd.scheduler.loop import Scheduler

@@ -1,0 +1,1 @@
+"""Text from models: what every dialect of the API runs."""

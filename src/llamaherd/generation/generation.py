@@ -1,0 +1,216 @@
+"""One request from its name to its last token: resolve, render, acquire, stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, Final
+
+from llamaherd.api.replies import DebugInfo
+from llamaherd.api.requests import ChatRequest, GenerateRequest
+from llamaherd.catalog import Catalog, CatalogModel
+from llamaherd.errors import ContextExceeded
+from llamaherd.events import Done, Event
+from llamaherd.formats import grammar_of
+from llamaherd.generation.asked import asked_chat, check_generate
+from llamaherd.generation.prompting import build, chat_building, generate_building, template_of
+from llamaherd.generation.reading import Reading, form_of, parser_of
+from llamaherd.grammar import Form
+from llamaherd.runner.process import Generation as RunnerGeneration
+from llamaherd.runner.protocol import Chunk, Finished, Sampling
+from llamaherd.scheduler.loop import Grant, Scheduler
+from llamaherd.telemetry import Generated, Observer, TextBegan, unobserved
+
+log = logging.getLogger(__name__)
+
+#: The options that go to the sampler as they are.
+_SAMPLING: Final = tuple(name for name in Sampling.__struct_fields__ if name != "logit_bias")
+
+
+class Generation:
+    """Runs the requests of every dialect."""
+
+    def __init__(
+        self, catalog: Catalog, scheduler: Scheduler, observe: Observer = unobserved
+    ) -> None:
+        self._catalog = catalog
+        self._scheduler = scheduler
+        self._observe = observe
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+        """The events of ``/api/generate``; an empty prompt only loads or unloads the model."""
+        started = time.perf_counter_ns()
+        model = await self._find(request.model)
+        check_generate(model, request)
+        if not request.prompt and request.keep_alive == 0:
+            await self._scheduler.unload(model.key, model.name.short)
+            yield Done("unload")
+            return
+        options = model.options(request.options)
+        async with self._acquire(model, options, request.keep_alive) as grant:
+            if not request.prompt:
+                yield Done("load")
+                return
+            template = await template_of(model, request)
+            limit = _limit(request, grant)
+            building = generate_building(model, request, template, limit)
+            prompt, tokens = await build(building, grant.runner)
+            parser = None
+            form: Form | None = grammar_of(request.format)
+            if template or request.think:
+                asked = template or model.template
+                parser = await parser_of(asked, prompt, (), request.think)
+                form = await form_of(asked, prompt, request)
+            start = await grant.runner.opening()
+            conversation = [*request.context, *tokens[len(start) :]]
+            reading = Reading(prompt, len(tokens), parser, logprobs=request.logprobs)
+            writing = _write(grant, [*start, *conversation], options, request, form)
+            async with aclosing(self._observed(writing, model, started)) as messages:
+                async for message in messages:
+                    for event in reading.events(message):
+                        yield event
+                    if isinstance(message, Chunk):
+                        continue
+                    context = [] if request.raw else [*conversation, *message.tokens]
+                    yield reading.done(message, grant, started, context)
+
+    async def chat(
+        self, request: ChatRequest, prompt_read: Callable[[int], None] = lambda tokens: None
+    ) -> AsyncGenerator[Event, None]:
+        """The events of ``/api/chat``; without messages it only loads or unloads the model.
+
+        ``prompt_read`` is told how many tokens the prompt has, before the first event.
+        """
+        started = time.perf_counter_ns()
+        model = await self._find(request.model)
+        request = asked_chat(model, request)
+        if not request.messages and request.keep_alive == 0:
+            await self._scheduler.unload(model.key, model.name.short)
+            yield Done("unload")
+            return
+        options = model.options(request.options)
+        async with self._acquire(model, options, request.keep_alive) as grant:
+            if not request.messages:
+                yield Done("load")
+                return
+            building = chat_building(model, request, _limit(request, grant))
+            prompt, tokens = await build(building, grant.runner)
+            n_ctx = grant.runner.info.n_ctx
+            if len(tokens) > n_ctx and not request.truncate:
+                raise ContextExceeded(len(tokens), n_ctx)
+            prompt_read(len(tokens))
+            parser = await parser_of(model.template, prompt, request.tools, request.think)
+            form = await form_of(model.template, prompt, request)
+            reading = Reading(prompt, len(tokens), parser, logprobs=request.logprobs)
+            writing = _write(grant, tokens, options, request, form)
+            async with aclosing(self._observed(writing, model, started)) as messages:
+                async for message in messages:
+                    for event in reading.events(message):
+                        yield event
+                    if isinstance(message, Finished):
+                        yield reading.done(message, grant, started, [])
+
+    async def count_chat(self, request: ChatRequest) -> int:
+        """How many tokens the prompt has that ``chat`` would run if it need not fit the context."""
+        model = await self._find(request.model)
+        request = asked_chat(model, request)
+        options = model.options(request.options)
+        async with self._acquire(model, options, request.keep_alive) as grant:
+            building = chat_building(model, request, limit=None)
+            _, tokens = await build(building, grant.runner)
+            return len(tokens)
+
+    async def detokenize(self, name: str, tokens: list[int]) -> str:
+        """The text that tokens of this model stand for; it is loaded for that."""
+        model = await self._find(name)
+        async with self._acquire(model, model.options({}), None) as grant:
+            return await grant.runner.detokenize(tokens)
+
+    async def render_generate(self, request: GenerateRequest) -> DebugInfo:
+        """The prompt that ``generate`` would run."""
+        model = await self._find(request.model)
+        check_generate(model, request)
+        options = model.options(request.options)
+        async with self._acquire(model, options, request.keep_alive) as grant:
+            template = await template_of(model, request)
+            building = generate_building(model, request, template, _limit(request, grant))
+            prompt, _ = await build(building, grant.runner)
+            return DebugInfo(prompt.text, len(prompt.images))
+
+    async def render_chat(self, request: ChatRequest) -> DebugInfo:
+        """The prompt that ``chat`` would run."""
+        model = await self._find(request.model)
+        request = asked_chat(model, request)
+        options = model.options(request.options)
+        async with self._acquire(model, options, request.keep_alive) as grant:
+            building = chat_building(model, request, _limit(request, grant))
+            prompt, _ = await build(building, grant.runner)
+            return DebugInfo(prompt.text, len(prompt.images))
+
+    async def _observed(
+        self, writing: RunnerGeneration, model: CatalogModel, started: int
+    ) -> AsyncGenerator[Chunk | Finished, None]:
+        """What the runner writes, told to the observer; closing this closes ``writing``."""
+        name, has_begun = model.name.short, False
+        async with aclosing(writing):
+            async for message in writing:
+                duration = time.perf_counter_ns() - started
+                if isinstance(message, Finished):
+                    self._observe(_generated(name, message, duration))
+                elif not has_begun:
+                    has_begun = True
+                    self._observe(TextBegan(name, duration))
+                yield message
+
+    async def _find(self, name: str) -> CatalogModel:
+        known = self._catalog.known(name)
+        return known if known else await asyncio.to_thread(self._catalog.find, name)
+
+    def _acquire(
+        self, model: CatalogModel, options: dict[str, Any], keep_alive: int | None
+    ) -> AbstractAsyncContextManager[Grant]:
+        log.debug("a request waits for %s", model.name.short)
+        return self._scheduler.acquire(model.load_spec(options), keep_alive)
+
+
+def _limit(request: GenerateRequest | ChatRequest, grant: Grant) -> int | None:
+    """The tokens that a prompt may have before its oldest messages are dropped."""
+    return grant.runner.info.n_ctx if request.truncate else None
+
+
+def _write(
+    grant: Grant,
+    prompt: list[int],
+    options: dict[str, Any],
+    request: GenerateRequest | ChatRequest,
+    form: Form | None,
+) -> RunnerGeneration:
+    log.debug("runner %d reads a prompt of %d tokens", grant.runner.pid, len(prompt))
+    return grant.runner.generate(
+        prompt,
+        Sampling(**{name: options[name] for name in _SAMPLING}, logit_bias=request.logit_bias),
+        num_predict=options["num_predict"],
+        num_keep=options["num_keep"],
+        stop=options["stop"],
+        truncate=request.truncate,
+        shift=request.shift,
+        grammar=form,
+        top_logprobs=request.top_logprobs if request.logprobs else None,
+    )
+
+
+def _generated(model: str, finished: Finished, duration: int) -> Generated:
+    return Generated(
+        model=model,
+        reason=finished.reason,
+        prompt_count=finished.prompt_count,
+        cached_count=finished.cached_count,
+        dropped_count=finished.dropped_count,
+        eval_count=finished.eval_count,
+        prompt_duration=finished.prompt_duration,
+        eval_duration=finished.eval_duration,
+        duration=duration,
+    )
