@@ -18,6 +18,10 @@ TOOLS: Any = [
     {"name": "get_weather", "description": "The weather", "input_schema": {"type": "object"}},
     {"name": "get_time", "input_schema": {"type": "object"}},
 ]
+BARE_TOOLS: Any = [
+    {"name": tool["name"], "input_schema": {"type": "object", "additionalProperties": False}}
+    for tool in TOOLS
+]
 ADAPTIVE: Any = {"type": "adaptive"}
 #: What the API still takes, and the package has no argument for.
 GREEDY = {"temperature": 0}
@@ -162,6 +166,40 @@ class TestTools:
         assert weather.id.startswith("toolu_")
         assert weather.id != time.id
         assert message.stop_reason == "tool_use"
+
+    @pytest.mark.parametrize(
+        ("choice", "names"),
+        [
+            ({"type": "any"}, {"get_weather", "get_time"}),
+            ({"type": "any", "disable_parallel_tool_use": True}, {"get_weather", "get_time"}),
+            ({"type": "tool", "name": "get_time"}, {"get_time"}),
+        ],
+    )
+    def test_calls_can_be_demanded(
+        self, choice: Any, names: set[str], client: anthropic.Anthropic
+    ) -> None:
+        message = client.messages.create(
+            model="willing",
+            max_tokens=300,
+            messages=HELLO,
+            tools=BARE_TOOLS,
+            tool_choice=choice,
+            extra_body=GREEDY,
+        )
+        calls = [block for block in message.content if block.type == "tool_use"]
+        assert message.stop_reason == "tool_use"
+        assert {call.name for call in calls} <= names
+        assert len(calls) == 1 or choice == {"type": "any"}
+
+    def test_calls_can_be_forbidden(self, client: anthropic.Anthropic) -> None:
+        message = client.messages.create(
+            model="caller",
+            max_tokens=200,
+            messages=HELLO,
+            tools=TOOLS,
+            tool_choice={"type": "none"},
+        )
+        assert (message.stop_reason, len(message.content)) == ("end_turn", 1)
 
     def test_results_go_back(self, client: anthropic.Anthropic) -> None:
         asked = client.messages.create(model="caller", max_tokens=200, messages=HELLO, tools=TOOLS)

@@ -20,6 +20,11 @@ TOOLS: Any = [
     {"type": "function", "name": "get_time", "parameters": {"type": "object"}},
     {"type": "web_search"},
 ]
+BARE_TOOLS: Any = [
+    {**tool, "parameters": {"type": "object", "additionalProperties": False}}
+    for tool in TOOLS
+    if tool["type"] == "function"
+]
 IMAGE = {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,aW1hZ2U="}
 
 
@@ -162,6 +167,43 @@ class TestTools:
         assert call.type == "custom_tool_call"
         assert json.loads(call.input) == {"city": "Zürich", "days": 2}
 
+    @pytest.mark.parametrize(
+        ("choice", "names"),
+        [
+            ("required", {"get_weather", "get_time"}),
+            ({"type": "function", "name": "get_time"}, {"get_time"}),
+            (
+                {
+                    "type": "allowed_tools",
+                    "mode": "required",
+                    "tools": [{"type": "function", "name": "get_weather"}],
+                },
+                {"get_weather"},
+            ),
+        ],
+    )
+    def test_calls_can_be_demanded(
+        self, choice: Any, names: set[str], client: openai.OpenAI
+    ) -> None:
+        response = client.responses.create(
+            model="willing",
+            input=PROMPT,
+            tools=BARE_TOOLS,
+            tool_choice=choice,
+            parallel_tool_calls=False,
+            reasoning={"effort": "none"},
+            max_output_tokens=300,
+        )
+        (call,) = response.output
+        assert call.type == "function_call"
+        assert call.name in names
+
+    def test_calls_can_be_forbidden(self, client: openai.OpenAI) -> None:
+        response = client.responses.create(
+            model="caller", input=PROMPT, tools=TOOLS, tool_choice="none"
+        )
+        assert [item.type for item in response.output] == ["message"]
+
     def test_results_go_back(self, client: openai.OpenAI) -> None:
         talk: list[Any] = [{"role": "user", "content": PROMPT}]
         asked = client.responses.create(model="caller", input=talk, tools=TOOLS)
@@ -190,6 +232,18 @@ def written_by(response: Response) -> int:
 
 
 class TestThinking:
+    def test_what_has_a_form_may_be_thought_about_first(self, client: openai.OpenAI) -> None:
+        form: Any = {
+            "type": "json_schema",
+            "name": "answer",
+            "schema": {"type": "string", "enum": ["Forty-two."]},
+        }
+        response = client.responses.create(model="thinker", input=PROMPT, text={"format": form})
+        thought, _ = response.output
+        assert thought.type == "reasoning"
+        assert thought.summary[0].text.strip() == "Hm, hm."
+        assert response.output_text == '"Forty-two."'
+
     @pytest.mark.parametrize("stream", [True, False])
     @pytest.mark.parametrize("reasoning", [None, {"effort": "low", "summary": "auto"}])
     def test_thoughts_are_items(self, stream: bool, reasoning: Any, client: openai.OpenAI) -> None:

@@ -29,10 +29,12 @@ SMALL_CONTEXT: Final = 64
 
 
 def add_agents(server: RunningServer, folder: Path) -> None:
-    """Add "tiny", which writes on and on; "small", the same in a small context; "caller", which
-    says something and calls two tools; "thinker", which thinks and answers."""
+    """Add "tiny", which writes on and on; "small", the same in a small context; "willing", the same
+    with tools that it calls if it must; "caller", which says something and calls two tools;
+    "thinker", which thinks and answers."""
     server.add("tiny", write_model(folder / "tiny.gguf", n_ctx=CONTEXT))
     server.create("small", "tiny", parameters={"num_ctx": SMALL_CONTEXT})
+    server.create("willing", "tiny", template=TEMPLATE)
     caller = write_parrot(folder / "caller.gguf", f"Let me see.\n{CALLS}")
     server.add("caller", caller, template=TEMPLATE)
     thinker = write_parrot(folder / "thinker.gguf", "<think>\nHm, hm.\n</think>\n\nForty-two.")
