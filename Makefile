@@ -21,14 +21,16 @@ define CHECK_PYTHON
 	exit 1; }
 endef
 
-.PHONY: help setup run test fuzz test-parity test-node lint bench doctor engine lock clean check-model
+.PHONY: help setup run test fuzz test-parity test-node cria lint bench doctor engine lock clean check-model
 
 help:
+	@echo "make run                                 see the model of the package at work"
 	@echo "make run MODEL=FILE.gguf [PROMPT=TEXT]   serve a model and let it write"
 	@echo "make test [ARGS=...]                     all tests; ARGS go to pytest"
 	@echo "make test-parity                         converted models against transformers itself"
 	@echo "make fuzz [FUZZ_EXAMPLES=500]            many random requests of every kind"
 	@echo "make test-node                           the npm packages ollama and openai; needs Node.js"
+	@echo "make cria                                train the model of the package anew (an hour)"
 	@echo "make lint                                style, types, architecture"
 	@echo "make bench [MODEL=FILE.gguf]             start-up, and our stack against the bare engine"
 	@echo "make doctor                              what is wrong with this machine or set-up"
@@ -73,14 +75,24 @@ fuzz: $(DEV_READY)
 
 # transformers and torch lie beside the environment, which stays as locked.
 PARITY := build/parity
-PARITY_PACKAGES = import tomllib; \
-	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["convert-test"])
+EXTRA = import tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])
 
 test-parity: $(DEV_READY) $(PARITY)/.done
 	@PYTHONPATH=$(PARITY) $(RUN) -m pytest tests/parity $(ARGS)
 
 $(PARITY)/.done: pyproject.toml | $(DEV_READY)
-	@$(RUN) -c '$(PARITY_PACKAGES)' | xargs $(RUN) -m pip install -q --upgrade --target $(PARITY)
+	@$(RUN) -c '$(call EXTRA,convert-test)' | xargs $(RUN) -m pip install -q --upgrade --target $(PARITY)
+	@touch $@
+
+# Trains the model of the package anew, evaluates it and writes its card; takes an hour.
+TRAINING := build/training
+
+cria: $(READY) $(TRAINING)/.done
+	@PYTHONPATH=$(TRAINING) $(RUN) -m training $(ARGS)
+
+$(TRAINING)/.done: pyproject.toml | $(READY)
+	@$(RUN) -c '$(call EXTRA,training)' | xargs $(RUN) -m pip install -q --upgrade --target $(TRAINING)
 	@touch $@
 
 # The npm packages lie beside their tests, pinned by package-lock.json.
@@ -115,9 +127,7 @@ doctor: $(READY)
 	@$(VENV)/bin/ollama doctor
 
 check-model:
-	@if [ -z "$$MODEL" ]; then \
-		echo "Which model? make run MODEL=FILE.gguf, and if you like PROMPT='Once upon a time'" >&2; exit 1; \
-	elif [ ! -f "$$MODEL" ]; then \
+	@if [ -n "$$MODEL" ] && [ ! -f "$$MODEL" ]; then \
 		echo "There is no file $$MODEL" >&2; exit 1; \
 	fi
 

@@ -1,6 +1,7 @@
-"""``make run``: a model from a GGUF file writes text, through the real server and command line.
+"""``make run``: a model at work, through the real server and command line.
 
-The file comes from ``MODEL``, the prompt from ``PROMPT``. Uses the server that runs on
+The model comes from a GGUF file, ``MODEL``, or from the package, the prompt from ``PROMPT``. With
+neither there is a tour of what the model of the package can do. Uses the server that runs on
 ``OLLAMA_HOST`` or starts one, and stops what it started. The model stays in the store, to go on.
 """
 
@@ -19,7 +20,8 @@ from typing import Final
 
 from llamaherd.client import Client
 from llamaherd.config import Settings
-from llamaherd.errors import ConfigError, LlamaherdError, ServerUnreachable
+from llamaherd.errors import LlamaherdError, ServerUnreachable
+from scripts import tour
 
 OLLAMA: Final = str(Path(sys.executable).with_name("ollama"))
 DEFAULT_PROMPT: Final = "Once upon a time"
@@ -29,14 +31,19 @@ _START_TIMEOUT: Final = 30.0
 
 
 def main() -> int:
-    file = Path(os.environ["MODEL"]).resolve()
-    prompt = os.environ.get("PROMPT") or DEFAULT_PROMPT
-    name = model_name(file)
+    given, prompt = os.environ.get("MODEL"), os.environ.get("PROMPT")
+    file = Path(given).resolve() if given else None
+    name = model_name(file) if file else tour.MODEL
     try:
         settings = Settings.from_environ()
-        with server(Client(settings.host, settings.api_key)):
-            status = create(name, file) or ollama("run", name, prompt)
-    except (ConfigError, ServerUnreachable) as error:
+        client = Client(settings.host, settings.api_key)
+        with server(client):
+            status = create(name, file) if file else 0
+            if file or prompt:
+                status = status or ollama("run", name, prompt or DEFAULT_PROMPT)
+            else:
+                tour.tour(client)
+    except LlamaherdError as error:
         print(error.message, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

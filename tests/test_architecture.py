@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "runner.vectors",
         "runner.spare",
         "create",
+        "cria",
         "registry",
     ),
     ("scheduler",),

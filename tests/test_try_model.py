@@ -20,10 +20,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def try_model(folder: Path, port: int, model: Path) -> subprocess.CompletedProcess[str]:
+def try_model(
+    folder: Path, port: int, model: Path | None, prompt: str = "Once upon a time"
+) -> subprocess.CompletedProcess[str]:
     environ = os.environ | {
-        "MODEL": str(model),
-        "PROMPT": "Once upon a time",
+        "MODEL": str(model or ""),
+        "PROMPT": prompt,
         "OLLAMA_HOST": f"127.0.0.1:{port}",
         "OLLAMA_MODELS": str(folder / "store"),
     }
@@ -45,6 +47,23 @@ def test_a_file_becomes_a_model_that_writes_and_the_server_is_gone_after(tmp_pat
     assert "ollama run try/tiny-one" in done.stderr
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_without_a_file_there_is_a_tour_of_what_the_package_has(tmp_path: Path) -> None:
+    done = try_model(tmp_path, free_port(), None, "")
+    assert done.returncode == 0, done.stderr
+    assert "Cria" in done.stdout
+    assert 'get_weather({"city": "Lisbon"})' in done.stdout
+    assert '{"name": "Ada", "age": 36}' in done.stdout
+    assert "left + right" in done.stdout
+    assert "ollama run cria" in done.stderr
+
+
+def test_a_prompt_alone_goes_to_the_model_of_the_package(tmp_path: Path) -> None:
+    done = try_model(tmp_path, free_port(), None, "What is 2 + 3?")
+    assert done.returncode == 0, done.stderr
+    assert "5" in done.stdout
+    assert "get_weather" not in done.stdout
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

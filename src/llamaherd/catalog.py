@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
+from llamaherd.cria.bundle import install_if_missing, is_bundled
 from llamaherd.errors import InvalidGGUF, InvalidName, ModelNotFound, StoreError, Unsupported
 from llamaherd.gguf import GGUF
 from llamaherd.options import resolve_options
@@ -74,7 +75,10 @@ class CatalogModel:
 
 
 class Catalog:
-    """A library's models as ``CatalogModel``. Everything blocks; async callers use a thread."""
+    """A library's models as ``CatalogModel``. Everything blocks; async callers use a thread.
+
+    The model of the package is in every catalogue, and in the library once it was asked for.
+    """
 
     def __init__(self, library: Library) -> None:
         self._library = library
@@ -85,7 +89,12 @@ class Catalog:
 
         Quick enough to do without a thread. Raises ``ModelNotFound`` also for what can't be a name.
         """
-        manifest = self._manifest(text)
+        try:
+            manifest = self._manifest(text)
+        except ModelNotFound:
+            if is_bundled(_name(text)):
+                return None
+            raise
         known = self._known.get(manifest.digest)
         if known is None or known.name == manifest.name:
             return known
@@ -95,6 +104,7 @@ class Catalog:
         """The model of this name; raises as ``known``, or ``StoreError`` when it is damaged."""
         known = self.known(text)
         if known is None:
+            install_if_missing(self._library, _name(text))
             manifest = self._manifest(text)
             known = self._describe(self._library.get(manifest.name))
             while len(self._known) >= _KEPT:
@@ -104,8 +114,8 @@ class Catalog:
 
     def _manifest(self, text: str) -> StoredManifest:
         try:
-            return self._library.manifest(Name.parse(text))
-        except (InvalidName, ModelNotFound):
+            return self._library.manifest(_name(text))
+        except ModelNotFound:
             raise ModelNotFound(text) from None
 
     @staticmethod
@@ -125,6 +135,14 @@ class Catalog:
                 shape=_shape(gguf, stored),
                 capabilities=_capabilities(gguf, template),
             )
+
+
+def _name(text: str) -> Name:
+    """Raises ``ModelNotFound`` for what can't be a name."""
+    try:
+        return Name.parse(text)
+    except InvalidName:
+        raise ModelNotFound(text) from None
 
 
 @contextmanager

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING
 
+from llamaherd.cria import bundle
 from llamaherd.errors import ShuttingDown
 from llamaherd.registry.remote import Remote
 from llamaherd.registry.transfer import Reports
 from llamaherd.store.library import Library
 from llamaherd.store.names import Name
+from llamaherd.store.progress import Progress
 from llamaherd.telemetry import Direction, Observer, TransferEnded, TransferOutcome, unobserved
 
 if TYPE_CHECKING:
@@ -40,6 +42,11 @@ class Transfers:
         self._closed = False
 
     async def pull(self, name: Name, *, insecure: bool = False) -> Reports:
+        """The model of the package is pulled from there, whatever a registry may have."""
+        if bundle.is_bundled(name):
+            for progress in await asyncio.to_thread(_unpacked, self._library):
+                yield progress
+            return
         remote = Remote.of(name, insecure=insecure)
         with self._observed("pull"):
             async with aclosing((await self._ready()).pull(name, remote)) as reports:
@@ -79,6 +86,10 @@ class Transfers:
         self._closed = True
         if self._hub is not None:
             await self._hub.close()
+
+
+def _unpacked(library: Library) -> list[Progress]:
+    return list(bundle.pull(library))
 
 
 def _hub_type() -> type[Hub]:

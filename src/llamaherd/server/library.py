@@ -36,12 +36,14 @@ from llamaherd.api.requests import (
 from llamaherd.catalog import Catalog, open_weights
 from llamaherd.create.create import create_model
 from llamaherd.create.quantize.types import parse_target
+from llamaherd.cria.bundle import install_if_missing
 from llamaherd.errors import BadRequest, InvalidName, ModelNotFound
 from llamaherd.gguf import model_info, tensor_list
 from llamaherd.server.bodies import read_request
 from llamaherd.server.services import Services, services_of
 from llamaherd.server.streaming import JSON, json_response, steps_response
 from llamaherd.store.blobs import parse_digest
+from llamaherd.store.library import Library
 from llamaherd.store.model import ModelSummary
 from llamaherd.store.names import Name
 from llamaherd.store.progress import SUCCESS, Progress
@@ -138,10 +140,15 @@ async def copy(request: Request) -> Response:
     destination = _copy_name("destination", wanted.destination)
     library = services_of(request).library
     try:
-        await asyncio.to_thread(library.copy, source, destination)
+        await asyncio.to_thread(_copy, library, source, destination)
     except ModelNotFound:
         raise ModelNotFound(wanted.source, f'model "{wanted.source}" not found') from None
     return Response()
+
+
+def _copy(library: Library, source: Name, destination: Name) -> None:
+    install_if_missing(library, source)
+    library.copy(source, destination)
 
 
 def _copy_name(field: str, text: str) -> Name:

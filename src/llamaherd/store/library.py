@@ -86,17 +86,20 @@ class Library:
         new_blobs: Iterable[bytes] = (),
         *,
         encoded: bytes | None = None,
+        replace: bool = True,
         keep_replaced: bool = False,
     ) -> None:
         """Makes the model what the manifest says, or leaves everything as it was.
 
         ``new_blobs`` are the small layers, written here; ``encoded`` is the manifest's file where
-        it isn't the usual one. What a model of the same name had and nobody else has is removed,
-        unless ``keep_replaced``. Raises ``StoreError``, also when one of the other blobs is
-        missing.
+        it isn't the usual one. A model that has the name already stays as it is without
+        ``replace``; else what it had and nobody else has is removed, unless ``keep_replaced``.
+        Raises ``StoreError``, also when one of the other blobs is missing.
         """
         with self._lock.held():
             name = self.existing_spelling(name)
+            if not replace and self.manifests.exists(name):
+                return
             for content in new_blobs:
                 self.blobs.put(content)
             for layer in manifest.blobs:

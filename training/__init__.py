@@ -1,0 +1,1 @@
+"""Training of Cria, the small model that comes with the package; see ``docs/cria.md``."""
