@@ -16,9 +16,10 @@ from llamaherd.prompt.replies import reply_parser
 from llamaherd.prompt.template import GoTemplate, Values
 from training import prompts
 from training.cases import TASKS, cases
-from training.samples import samples
+from training.samples import HARDER_FROM, sample, samples
 from training.world import code, records, smalltalk, stories, sums, toolbox, tools, topics, words
 from training.world.conversation import Conversation, conversation
+from training.world.harder import harder
 from training.world.phrases import Phrases, careless, fill
 
 TEMPLATE = GoTemplate(bundle.TEMPLATE.read_text())
@@ -57,10 +58,18 @@ class TestSamples:
     def test_a_stream_can_be_entered_anywhere(self) -> None:
         assert next(samples(1, first=7)) == list(islice(samples(1), 8))[7]
 
+    def test_later_ones_are_harder(self) -> None:
+        early = [sample(Random(seed)) for seed in range(200)]
+        late = [sample(Random(seed), late=True) for seed in range(200)]
+        assert 40 < sum(one != other for one, other in zip(early, late, strict=True)) < 160
+        for place, is_late in ((HARDER_FROM - 1, False), (HARDER_FROM, True)):
+            made = sample(Random(f"1/0/{place}"), late=is_late)
+            assert next(samples(1, first=place)) == made
+
     def test_every_sample_ends_with_what_the_model_writes(self) -> None:
-        for sample in islice(samples(3), 200):
-            assert sample[-1].written
-            assert sample[-1].text.endswith((prompts.END, "<|endoftext|>"))
+        for made in islice(samples(3), 200):
+            assert made[-1].written
+            assert made[-1].text.endswith((prompts.END, "<|endoftext|>"))
 
 
 class TestHeldOut:
@@ -76,7 +85,7 @@ class TestHeldOut:
 
     def test_no_sample_has_a_name_or_city_that_is_held_out(self) -> None:
         held_out = {*words.NAMES["held_out"], *words.CITIES["held_out"]}
-        text = " ".join(text_of(sample) for sample in islice(samples(5), 2000))
+        text = " ".join(text_of(made) for made in islice(samples(5), 2000))
         assert not {word.strip(",.:;!?\"'{}()") for word in text.split()} & held_out
 
     def test_held_out_sums_are_trained_the_other_way_round(self) -> None:
@@ -177,6 +186,20 @@ class TestWorld:
         for _ in range(200):
             gap = code.gap(random, "train")
             compile(f"{gap.prefix}{gap.middle}{gap.suffix}", "gap", "exec")
+
+    def test_harder_conversations_say_the_same(self) -> None:
+        random = Random(0)
+        for each in conversations(200):
+            made = harder(random, each)
+            names = {str(tool.function["name"]) for tool in made.tools}
+            assert len(names) == len(each.tools)
+            for message, before in zip(made.messages, each.messages, strict=True):
+                assert message.content.endswith(before.content[-5:])
+                for call, old in zip(message.tool_calls, before.tool_calls, strict=True):
+                    assert call.function.name in names
+                    assert call.function.arguments == old.function.arguments
+                    if message.thinking:
+                        assert f"I call {call.function.name}." in message.thinking
 
     def test_carelessness_spares_what_is_to_be_copied(self) -> None:
         random = Random(0)
