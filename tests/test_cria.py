@@ -241,7 +241,7 @@ class TestText:
         assert answer["message"]["content"].count("Rupert") > 1
 
     def test_a_sum_is_right(self, server: RunningServer) -> None:
-        assert chat(server, "What does 8 + 4 make?")["message"]["content"] == "8 + 4 = 12."
+        assert chat(server, "What does 8 + 4 make?")["message"]["content"] == "4 + 8 = 12."
 
     def test_a_gap_is_filled(self, server: RunningServer) -> None:
         answer = server.post(

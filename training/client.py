@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
+import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,10 +37,9 @@ def server(folder: Path) -> Iterator[Client]:
     ours = {"HOME": str(folder), "OLLAMA_HOST": "127.0.0.1:0", "OLLAMA_MODELS": str(folder / "m")}
     environ = {key: value for key, value in os.environ.items() if not key.startswith("OLLAMA_")}
     command = [sys.executable, "-P", "-m", "llamaherd", "serve"]
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            command, env=environ | ours, stderr=subprocess.PIPE, stdout=log, text=True
-        )
+    with subprocess.Popen(
+        command, env=environ | ours, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         try:
             for line in process.stderr:
@@ -48,10 +48,12 @@ def server(folder: Path) -> Iterator[Client]:
                     break
             else:
                 raise RuntimeError("the server did not start")
+            # What nobody reads would fill the pipe and stop the server.
+            threading.Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
             yield Client(host)
         finally:
             process.terminate()
-            process.communicate()
+            process.wait()
 
 
 def ask(client: Client, request: Object) -> Reply:
