@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
 from llamaherd.cria import bundle
-from llamaherd.gguf import GGUF
-from training import card
-from training.client import server
-from training.evaluate import COUNT, WAYS, Result, evaluate, keeps_promises, table
-from training.export import QUANTIZATION, export
+from training.describe import describe
+from training.evaluate import COUNT
+from training.export import export
 from training.train import SEED, STEPS, WORKERS, Plan, train
 
 FOLDER: Final = Path("build/cria")
@@ -33,25 +30,6 @@ def main(arguments: list[str]) -> int:
     digest = export(FOLDER, bundle.WEIGHTS)
     bundle.DIGEST.write_text(f"{digest}\n")
     return describe(given.steps, given.count)
-
-
-def describe(steps: int, count: int) -> int:
-    """Evaluates the model of the package and writes the card."""
-    results: dict[str, list[Result]] = {}
-    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as client:
-        model = bundle.NAME.short
-        for way, options in WAYS.items():
-            results[way] = list(evaluate(client, model, options, count))
-        told = card.stories(client, model)
-    with GGUF.open(bundle.WEIGHTS) as gguf:
-        parameters = gguf.parameter_count
-    size = bundle.WEIGHTS.stat().st_size
-    facts = (
-        f"{parameters:,} parameters, {steps} steps of training; the file of {size:,} bytes "
-        f"({QUANTIZATION}) has the digest `{bundle.DIGEST.read_text().strip()}`."
-    )
-    card.write(facts, table(results), told)
-    return 0 if all(keeps_promises(each) for each in results.values()) else 1
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def table(results: Mapping[str, Sequence[Result]]) -> str:
     """A Markdown table with a column for each way to sample."""
     ways = list(results)
     lines = [
-        f"| of {results[ways[0]][0].count} each | {' | '.join(ways)} | promised |",
+        f"| of {results[ways[0]][0].count} each | {' | '.join(ways)} | meant |",
         "|---|" + "---:|" * (len(ways) + 1),
     ]
     for row in zip(*results.values(), strict=True):
@@ -105,7 +105,7 @@ def add_model(client: Client, file: Path) -> str:
     return "candidate"
 
 
-def _tell(way: str, result: Result, wrong: int) -> None:
+def tell(way: str, result: Result, wrong: int = 0) -> None:
     print(f"{way}: {result.task.title}: {result.right} of {result.count}", file=sys.stderr)
     for case, reply in result.wrong[:wrong]:
         print(f"{case.request}\n  expected {case.expected}\n  {reply}\n", file=sys.stderr)
@@ -124,7 +124,7 @@ def main(arguments: list[str]) -> int:
             results[way] = []
             for result in evaluate(client, model, options, given.count):
                 results[way].append(result)
-                _tell(way, result, given.wrong)
+                tell(way, result, given.wrong)
     print(table(results))
     return 0 if all(keeps_promises(each) for each in results.values()) else 1
 
