@@ -115,6 +115,14 @@ def test_what_was_cut_off_a_prompt_counts(server: RunningServer) -> None:
     assert change.of("prompt_tokens_dropped_total", **TINY) > 100
 
 
+def test_embedded_texts_count_with_their_tokens(server: RunningServer) -> None:
+    change = Change(server)
+    answer = server.post("/api/embed", model="tiny", input=["Once upon", "a time"]).json()
+    assert change.of("embedded_texts_total", **TINY) == 2
+    assert change.of("prompt_tokens_total", **TINY) == answer["prompt_eval_count"] > 0
+    assert change.of("embedding_duration_seconds_count", **TINY) == 1
+
+
 def test_durations_are_those_of_the_answer(server: RunningServer) -> None:
     change = Change(server)
     answer = generate(server)

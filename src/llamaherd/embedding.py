@@ -19,6 +19,7 @@ from llamaherd.runner.process import failed
 from llamaherd.runner.protocol import Embed, InputFailure
 from llamaherd.runner.vectors import Embeddings, embed
 from llamaherd.scheduler.loop import Scheduler
+from llamaherd.telemetry import Observer, TextsEmbedded, unobserved
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,12 @@ class Ranked:
 class Embedding:
     """Runs the requests of every dialect. Any model embeds; see ``llama.embedding`` for how."""
 
-    def __init__(self, catalog: Catalog, scheduler: Scheduler) -> None:
+    def __init__(
+        self, catalog: Catalog, scheduler: Scheduler, observe: Observer = unobserved
+    ) -> None:
         self._catalog = catalog
         self._scheduler = scheduler
+        self._observe = observe
 
     async def embed(self, request: EmbedRequest) -> Embedded:
         """A vector for each input, or the error of the first that has none unless ``partial``.
@@ -123,7 +127,10 @@ class Embedding:
                 found = Embeddings(question, [], 0, [])
         if found.failures and not question.partial:
             raise _error(found.failures[0], place)
-        return Embedded(found, time.perf_counter_ns() - started, grant.load_duration)
+        duration = time.perf_counter_ns() - started
+        count = len(question.inputs) - len(found.failures)
+        self._observe(TextsEmbedded(model.name.short, count, found.tokens, duration))
+        return Embedded(found, duration, grant.load_duration)
 
 
 def _check_lengths(question: Embed, place: Callable[[int], str]) -> None:
@@ -150,8 +157,8 @@ def _ranking(embeddings: Embeddings) -> list[tuple[int, float]]:
 
 
 def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    """Of two vectors of length 1."""
-    return math.fsum(map(operator.mul, one, other))
+    """Of two vectors of length 1, as exactly as single precision has it."""
+    return max(-1.0, min(1.0, math.fsum(map(operator.mul, one, other))))
 
 
 def _probability(outputs: Sequence[float]) -> float:

@@ -83,6 +83,17 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True)
+class TextsEmbedded:
+    """``count`` texts of ``token_count`` tokens became vectors; ``duration`` is that of the whole
+    request."""
+
+    model: str
+    count: int
+    token_count: int
+    duration: int
+
+
+@dataclass(frozen=True, slots=True)
 class TransferEnded:
     direction: Direction
     outcome: TransferOutcome
@@ -96,6 +107,7 @@ Observation = (
     | RunnerEnded
     | TextBegan
     | Generated
+    | TextsEmbedded
     | TransferEnded
 )
 

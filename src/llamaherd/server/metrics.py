@@ -25,6 +25,7 @@ from llamaherd.telemetry import (
     RequestEnded,
     RunnerEnded,
     TextBegan,
+    TextsEmbedded,
     TransferEnded,
     Waited,
 )
@@ -62,6 +63,7 @@ class Metrics:
         self._add_http()
         self._add_models()
         self._add_generations()
+        self._add_embeddings()
         self._transfers = self._counter(
             "transfers", "Models pulled and pushed", "direction", "outcome"
         )
@@ -85,6 +87,10 @@ class Metrics:
                 self._first_texts.labels(model).observe(duration / SECOND)
             case Generated():
                 self._end_generation(observation)
+            case TextsEmbedded(model, count, token_count, duration):
+                self._embedded.labels(model).inc(count)
+                self._prompt_tokens.labels(model).inc(token_count)
+                self._embedding_durations.labels(model).observe(duration / SECOND)
             case TransferEnded(direction, outcome):
                 self._transfers.labels(direction, outcome).inc()
 
@@ -119,7 +125,9 @@ class Metrics:
 
     def _add_generations(self) -> None:
         self._generations = self._counter("generations", "Replies that ended", "model", "reason")
-        self._prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts", "model")
+        self._prompt_tokens = self._counter(
+            "prompt_tokens", "Tokens of prompts, and of texts that were embedded", "model"
+        )
         self._cached_tokens = self._counter(
             "prompt_tokens_cached", "Tokens of prompts that were in the cache", "model"
         )
@@ -138,6 +146,12 @@ class Metrics:
         self._writing_seconds = self._counter("writing_seconds", "Time spent on replies", "model")
         self._generation_durations = self._histogram(
             "generation_duration_seconds", "Whole replies, waiting included", "model"
+        )
+
+    def _add_embeddings(self) -> None:
+        self._embedded = self._counter("embedded_texts", "Texts that became vectors", "model")
+        self._embedding_durations = self._histogram(
+            "embedding_duration_seconds", "Whole requests for embeddings, waiting included", "model"
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

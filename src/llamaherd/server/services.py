@@ -61,7 +61,7 @@ class Services:
             scheduler=scheduler,
             generation=Generation(catalog, scheduler, observe),
             tokenization=Tokenization(catalog, scheduler),
-            embedding=Embedding(catalog, scheduler),
+            embedding=Embedding(catalog, scheduler, observe),
             spare=spare,
             transfers=Transfers(library, keep_replaced=settings.noprune, observe=observe),
             metrics=metrics,
