@@ -64,6 +64,30 @@ def test_nothing_else_becomes_a_path(blobs: BlobStore, text: str) -> None:
             use(text)
 
 
+def test_a_link_does_not_lead_out_of_the_store(blobs: BlobStore, tmp_path: Path) -> None:
+    outside = tmp_path / "secret"
+    outside.write_bytes(HELLO)
+    blobs.prepare()
+    link = blobs.folder / DIGEST.replace(":", "-")
+    link.symlink_to(outside)
+    for use in (blobs.path, blobs.exists, blobs.open, blobs.size):
+        with pytest.raises(StoreError, match="leads out of the model store"):
+            use(DIGEST)
+    with pytest.raises(StoreError, match="leads out of the model store"):
+        blobs.put(HELLO)
+    blobs.remove(DIGEST)
+    assert (names(blobs), outside.read_bytes()) == ([], HELLO)
+
+
+def test_links_inside_and_to_the_whole_store_are_followed(blobs: BlobStore, tmp_path: Path) -> None:
+    blobs.put(HELLO)
+    path = blobs.path(DIGEST).rename(blobs.folder.parent / "elsewhere")
+    blobs.path(DIGEST).symlink_to(path)
+    assert blobs.read(DIGEST, 5) == HELLO
+    (tmp_path / "link").symlink_to(blobs.folder.parent)
+    assert BlobStore(tmp_path / "link" / "blobs").read(DIGEST, 5) == HELLO
+
+
 def test_content_may_come_in_pieces(blobs: BlobStore) -> None:
     with blobs.writer() as writer:
         writer.write(b"he")

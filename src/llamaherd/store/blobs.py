@@ -18,6 +18,7 @@ from llamaherd.store.files import (
     open_file,
     open_temporary,
     publish,
+    refuse_escape,
     store_errors,
 )
 
@@ -93,7 +94,16 @@ class BlobStore:
         self.folder = folder
 
     def path(self, digest: str) -> Path:
-        """Where the blob is or would be; raises ``InvalidDigest``."""
+        """Where the blob is or would be.
+
+        Raises ``InvalidDigest``, and ``StoreError`` for a link that leads out of the store.
+        """
+        path = self._name(digest)
+        if path.is_symlink():
+            refuse_escape(path, self.folder.parent)
+        return path
+
+    def _name(self, digest: str) -> Path:
         return self.folder / parse_digest(digest).replace(":", "-")
 
     def exists(self, digest: str) -> bool:
@@ -133,7 +143,7 @@ class BlobStore:
         return digest
 
     def remove(self, digest: str) -> None:
-        path = self.path(digest)
+        path = self._name(digest)
         with store_errors("remove", path):
             path.unlink(missing_ok=True)
 

@@ -51,6 +51,17 @@ def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
+def refuse_escape(path: Path, store: Path) -> None:
+    """A link below the store may not lead out of it, whatever unpacked the store here.
+
+    Raises ``StoreError``; the store itself may be a link.
+    """
+    with store_errors("read", path):
+        leads_to, inside = os.path.realpath(path), os.path.realpath(store)
+    if not Path(leads_to).is_relative_to(inside):
+        raise StoreError(f"{path} is a link that leads out of the model store")
+
+
 def open_file(path: Path) -> IO[bytes]:
     """For reading; raises ``OSError``, also for a named pipe: opening one may wait for ever."""
     if path.is_fifo():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from msgspec import Struct, field
 from llamaherd.errors import InvalidDigest, InvalidName, ModelNotFound, StoreError
 from llamaherd.store.blobs import parse_digest
 from llamaherd.store.encoding import go_json
-from llamaherd.store.files import open_file, store_errors, write_atomically
+from llamaherd.store.files import open_file, refuse_escape, store_errors, write_atomically
 from llamaherd.store.names import Name
 
 _log: Final = logging.getLogger(__name__)
@@ -200,7 +199,7 @@ class ManifestStore:
 
     def write(self, name: Name, content: bytes) -> None:
         path = self.path(name)
-        self._refuse_escape(path.parent)
+        refuse_escape(path.parent, self.folder.parent)
         write_atomically(path, content)
 
     def remove(self, name: Name) -> None:
@@ -222,7 +221,7 @@ class ManifestStore:
     def _read_file(self, path: Path) -> tuple[bytes, int]:
         """Content and modification time; ``FileNotFoundError`` passes through."""
         try:
-            self._refuse_escape(path)
+            refuse_escape(path, self.folder.parent)
             with open_file(path) as file:
                 content = file.read(MAX_SIZE + 1)
             modified_at = path.stat().st_mtime_ns
@@ -233,12 +232,6 @@ class ManifestStore:
         if len(content) > MAX_SIZE:
             raise StoreError(f"{path} is too large for a manifest (over {MAX_SIZE} bytes)")
         return content, modified_at
-
-    def _refuse_escape(self, path: Path) -> None:
-        """A link below the store may not lead out of it, whatever unpacked the store here."""
-        store = Path(os.path.realpath(self.folder.parent))
-        if not Path(os.path.realpath(path)).is_relative_to(store):
-            raise StoreError(f"{path} is a link that leads out of the model store")
 
 
 def _is_absence(error: OSError) -> bool:
