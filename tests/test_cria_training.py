@@ -16,9 +16,11 @@ from llamaherd.prompt.replies import reply_parser
 from llamaherd.prompt.template import GoTemplate, Values
 from training import prompts
 from training.cases import TASKS, cases
-from training.samples import HARDER_FROM, sample, samples
+from training.samples import HARDER_FROM, finishing_sample, sample, samples
+from training.schedule import BLOCK, FINISHING_FROM, FIRST, SAMPLES, STEPS, rate
 from training.world import code, records, smalltalk, stories, sums, toolbox, tools, topics, words
 from training.world.conversation import Conversation, conversation
+from training.world.finishing import VARIABLES, near_names, unusual_record
 from training.world.harder import harder
 from training.world.phrases import Phrases, careless, fill
 
@@ -66,8 +68,20 @@ class TestSamples:
             made = sample(Random(f"1/0/{place}"), late=is_late)
             assert next(samples(1, first=place)) == made
 
+    def test_the_finishing_stage_has_its_own(self) -> None:
+        last, first = islice(samples(1, first=FINISHING_FROM - 1), 2)
+        assert last == sample(Random(f"1/0/{FINISHING_FROM - 1}"), late=True)
+        assert first == finishing_sample(Random(f"1/0/{FINISHING_FROM}"))
+
+    def test_the_finishing_stage_is_mostly_about_tools_but_has_all_kinds(self) -> None:
+        made = [text_of(finishing_sample(Random(seed))) for seed in range(400)]
+        assert 200 < sum("<tool_call>" in text for text in made) < 320
+        assert 30 < sum('"name": ' in text and "<tool_call>" not in text for text in made) < 120
+        assert 20 < sum("<|fim_middle|>" in text for text in made) < 80
+        assert any(text.count(". ") > 6 for text in made)
+
     def test_every_sample_ends_with_what_the_model_writes(self) -> None:
-        for made in islice(samples(3), 200):
+        for made in (*islice(samples(3), 200), *islice(samples(3, first=FINISHING_FROM), 100)):
             assert made[-1].written
             assert made[-1].text.endswith((prompts.END, "<|endoftext|>"))
 
@@ -85,14 +99,42 @@ class TestHeldOut:
 
     def test_no_sample_has_a_name_or_city_that_is_held_out(self) -> None:
         held_out = {*words.NAMES["held_out"], *words.CITIES["held_out"]}
-        text = " ".join(text_of(made) for made in islice(samples(5), 2000))
-        assert not {word.strip(",.:;!?\"'{}()") for word in text.split()} & held_out
+        for first in (0, FINISHING_FROM):
+            text = " ".join(text_of(made) for made in islice(samples(5, first=first), 2000))
+            assert not {word.strip(",.:;!?\"'{}()") for word in text.split()} & held_out
+
+    def test_no_tool_or_variable_of_the_finishing_stage_is_held_out(self) -> None:
+        known = {name for skill in toolbox.SKILLS.values() for name in skill.names["held_out"]}
+        nouns = tools.REAL_NOUNS["held_out"]
+        random = Random(5)
+        offered = {
+            str(tool.function["name"]) for _ in range(1000) for tool in near_names(random).tools
+        }
+        assert not offered & known
+        assert not {noun for noun in nouns for name in offered if noun in name.lower().split("_")}
+        assert not {*VARIABLES} & {*code.VARIABLES["held_out"], *code.LISTS["held_out"]}
 
     def test_held_out_sums_are_trained_the_other_way_round(self) -> None:
         pairs = [(a, b) for a in range(10) for b in range(10)]
         held_out = {pair for pair in pairs if sums.is_held_out(*pair)}
         assert 15 <= len(held_out) <= 20
         assert not {(b, a) for a, b in held_out} & held_out
+
+
+class TestSchedule:
+    def test_the_rate_rises_and_falls_to_nothing_twice(self) -> None:
+        rates = [rate(step) for step in range(STEPS)]
+        first, finishing = rates[:FIRST], rates[FIRST:]
+        for stage, peak in ((first, 1.0), (finishing, 0.4)):
+            top = stage.index(max(stage))
+            assert max(stage) == pytest.approx(peak)
+            assert stage[: top + 1] == sorted(stage[: top + 1])
+            assert stage[top:] == sorted(stage[top:], reverse=True)
+            assert 0 < stage[-1] < 0.002
+
+    def test_stages_end_with_a_block_so_that_each_reads_its_own_samples(self) -> None:
+        assert FIRST % BLOCK == STEPS % BLOCK == 0
+        assert FIRST // BLOCK * SAMPLES == FINISHING_FROM > HARDER_FROM
 
 
 class TestPrompts:
@@ -200,6 +242,30 @@ class TestWorld:
                     assert call.function.arguments == old.function.arguments
                     if message.thinking:
                         assert f"I call {call.function.name}." in message.thinking
+
+    def test_tools_of_the_finishing_stage_are_called_by_their_whole_name(self) -> None:
+        random = Random(0)
+        for _ in range(200):
+            made = near_names(random)
+            names = [str(tool.function["name"]) for tool in made.tools]
+            assert len({*names}) == len(names)
+            calls = [call.function for message in made.messages for call in message.tool_calls]
+            assert calls
+            for call in calls:
+                (tool,) = (each for each in made.tools if each.function["name"] == call.name)
+                assert list(call.arguments) == sorted(tool.function["parameters"]["properties"])
+            for message in made.messages:
+                if message.tool_calls and message.thinking:
+                    assert f"I call {message.tool_calls[0].function.name}." in message.thinking
+
+    def test_records_of_the_finishing_stage_say_what_was_said(self) -> None:
+        random = Random(0)
+        for _ in range(300):
+            *_, question, answer = unusual_record(random).messages
+            for key, value in json.loads(answer.content).items():
+                assert str(value) in question.content
+                if answer.thinking:
+                    assert f"The {key} is {value}." in answer.thinking
 
     def test_carelessness_spares_what_is_to_be_copied(self) -> None:
         random = Random(0)

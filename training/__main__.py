@@ -15,14 +15,15 @@ from llamaherd.cria import bundle
 from training.describe import describe
 from training.evaluate import COUNT
 from training.export import export
-from training.train import SEED, STEPS, WORKERS, Plan, train
+from training.schedule import STEPS
+from training.train import SEED, WORKERS, Plan, train
 
 FOLDER: Final = Path("build/cria")
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="training", description="Train and describe Cria.")
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, default=STEPS, help="where to stop")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--count", type=int, default=COUNT, help="cases of each task")
     given = parser.parse_args(arguments)

@@ -12,16 +12,13 @@ from tokenizers import Tokenizer
 
 from training.prompts import CONTROL, Segment
 from training.samples import samples
+from training.schedule import BLOCK, SAMPLES
 
 #: Tokens in a batch, padding included: rows times length.
 TOKENS: Final = 4096
 
 #: Rows are padded to one of these lengths, which all divide ``TOKENS``, or nearly so.
 LENGTHS: Final = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
-
-#: Batches that are made at a time, from so many samples.
-BLOCK: Final = 32
-_SAMPLES: Final = 1000
 
 #: What a token counts that the model only reads, against one that it is to write. Special tokens
 #: count nothing there: whether to think, for one, is not for the model to guess.
@@ -45,8 +42,8 @@ def batches(tokenizer: Tokenizer, seed: int, worker: int, block: int = 0) -> Ite
     """From the start of a block on. Workers' batches of the same place have similar lengths."""
     padding = token_id(tokenizer, CONTROL[0])
     while True:
-        made = samples(seed, worker, block * _SAMPLES)
-        encoded = [encode(tokenizer, sample) for sample in islice(made, _SAMPLES)]
+        made = samples(seed, worker, block * SAMPLES)
+        encoded = [encode(tokenizer, sample) for sample in islice(made, SAMPLES)]
         found = list(_grouped([each for each in encoded if len(each.tokens) <= LENGTHS[-1] + 1]))
         order = list(range(BLOCK))
         Random(f"{seed}/{block}").shuffle(order)

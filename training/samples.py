@@ -8,8 +8,10 @@ from typing import Final
 
 from training import prompts
 from training.prompts import Segment
+from training.schedule import FINISHING_FROM
 from training.world.code import gap
-from training.world.conversation import conversation
+from training.world.conversation import Conversation, conversation
+from training.world.finishing import VARIABLES, near_names, unusual_record
 from training.world.harder import harder
 from training.world.stories import plain_story
 
@@ -24,7 +26,11 @@ def samples(seed: int, worker: int = 0, first: int = 0) -> Iterator[list[Segment
     """Those of one worker, from the ``first`` on; each depends on seed, worker and place only."""
     place = first
     while True:
-        yield sample(Random(f"{seed}/{worker}/{place}"), late=place >= HARDER_FROM)
+        random = Random(f"{seed}/{worker}/{place}")
+        if place < FINISHING_FROM:
+            yield sample(random, late=place >= HARDER_FROM)
+        else:
+            yield finishing_sample(random)
         place += 1
 
 
@@ -39,4 +45,20 @@ def sample(random: Random, *, late: bool = False) -> list[Segment]:
     talk = conversation(random, "train", turns=turns, with_tools=draw < 0.5)
     if late:
         talk = harder(random, talk)
+    return _chat(random, talk)
+
+
+def finishing_sample(random: Random) -> list[Segment]:
+    """Mostly calls of tools and records; a quarter is of all kinds, lest they be forgotten."""
+    draw = random.random()
+    if draw < 0.55:
+        return _chat(random, near_names(random))
+    if draw < 0.68:
+        return _chat(random, unusual_record(random))
+    if draw < 0.75:
+        return list(prompts.fill(gap(random, "train", VARIABLES)))
+    return sample(random)
+
+
+def _chat(random: Random, talk: Conversation) -> list[Segment]:
     return list(prompts.chat(talk, spaced=random.random() < 0.15))

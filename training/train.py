@@ -1,8 +1,8 @@
 """Training: ``python -m training.train FOLDER``.
 
-Workers, one for each core, read batches of their own and share their gradients. The learning rate
-rises, stays and at last falls in a straight line to nothing; before it falls, a run can be resumed
-with another number of steps, and is then the same as if it had been begun with that number.
+Workers, one for each core, read batches of their own and share their gradients. What a step reads
+and its learning rate depend on its number alone (``training.schedule``): a run that was interrupted
+goes on as if it had not been.
 """
 
 from __future__ import annotations
@@ -22,20 +22,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from training import tokenizer as vocabulary
-from training.batches import BLOCK, LENGTHS, TOKENS, Batch, batches
+from training.batches import LENGTHS, TOKENS, Batch, batches
 from training.model import Llama, causal_mask, rotation
+from training.schedule import BLOCK, STEPS, rate
 from training.shape import SHAPE
 
 SEED: Final = 20251125
 
-#: Of the shipped model.
-STEPS: Final = 2432
-
 _RATE: Final = 3e-3
-_WARM_UP: Final = 60
-
-#: The last part of all steps, in which the rate falls.
-_DECAY: Final = 0.5
 _WEIGHT_DECAY: Final = 0.05
 _LONGEST_GRADIENT: Final = 1.0
 
@@ -56,14 +50,13 @@ class Plan:
         return self.folder / "checkpoint.pt"
 
 
-def rate(step: int, steps: int) -> float:
-    """The share of the full learning rate at a step."""
-    falling = steps * _DECAY
-    return min((step + 1) / _WARM_UP, 1.0, (steps - step) / falling)
-
-
 def train(plan: Plan) -> None:
-    """Leaves ``model.safetensors`` and the checkpoint it comes from in the folder."""
+    """Leaves ``model.safetensors`` and the checkpoint it comes from in the folder.
+
+    Raises ValueError if the plan has more steps than the schedule.
+    """
+    if not 0 < plan.steps <= STEPS:
+        raise ValueError(f"steps must be from 1 to {STEPS}, not {plan.steps}")
     plan.folder.mkdir(parents=True, exist_ok=True)
     if not (plan.folder / "tokenizer.json").exists():
         vocabulary.train(plan.seed, plan.folder)
@@ -87,7 +80,7 @@ def _work(worker: int, plan: Plan, meeting: str) -> None:
     report = _Report(plan.workers)
     stream = batches(vocabulary.load(plan.folder), plan.seed, worker, step // BLOCK)
     while step < plan.steps:
-        share = rate(step, plan.steps)
+        share = rate(step)
         report.add(*_gradient(model, loss_of, next(stream), device))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -202,7 +195,7 @@ def _resume(plan: Plan, model: Llama, optimizers: list[torch.optim.Optimizer]) -
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Train Cria.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, default=STEPS, help="where to stop")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile")

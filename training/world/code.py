@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -103,11 +104,11 @@ _NAMES: Final[dict[Split, dict[str, tuple[str, ...]]]] = {
         "absolute": ("absolute_of",),
     },
 }
-_VARIABLES: Final[dict[Split, tuple[str, ...]]] = {
+VARIABLES: Final[dict[Split, tuple[str, ...]]] = {
     "train": tuple("a b x y n m i j k u v p q left right one two number value other".split()),
     "held_out": tuple("s t w z amount price width height".split()),
 }
-_LISTS: Final[dict[Split, tuple[str, ...]]] = {
+LISTS: Final[dict[Split, tuple[str, ...]]] = {
     "train": ("numbers", "items", "values", "data", "words", "xs", "things"),
     "held_out": ("prices", "elements", "rows"),
 }
@@ -121,16 +122,20 @@ class Gap:
     suffix: str
 
 
-def gap(random: Random, split: Split) -> Gap:
-    """A function in which the middle is missing."""
+def gap(random: Random, split: Split, names: Sequence[str] = ()) -> Gap:
+    """A function in which the middle is missing; with variables of these ``names``, if given."""
     slots = {kind: random.choice(names) for kind, names in _NAMES[split].items()}
     variables = [_variable(random, split) for _ in range(2)]
     while variables[0] == variables[1]:
         variables[1] = _variable(random, split)
+    if names:
+        variables = random.sample(names, 2)
     taken = {*variables}
-    lists = random.choice(_LISTS[split])
+    lists = random.choice(LISTS[split])
     if split == "train" and random.random() < 0.6:
         lists = made_up(random) + "s"
+    if names:
+        lists = random.choice([name for name in names if name not in taken])
     result = random.choice([name for name in _RESULTS if name not in taken and name != lists])
     item = random.choice([name for name in ("item", "x", "n", "value", "i") if name != result])
     slots |= {"a": variables[0], "b": variables[1], "l": lists, "r": result, "i": item}
@@ -146,7 +151,7 @@ def gap(random: Random, split: Split) -> Gap:
 def _variable(random: Random, split: Split) -> str:
     if split == "train" and random.random() < 0.75:
         return made_up(random, random.randint(1, 3))
-    return random.choice(_VARIABLES[split])
+    return random.choice(VARIABLES[split])
 
 
 def _decorated(random: Random, key: str, value: str) -> str:

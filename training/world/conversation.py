@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -67,6 +68,13 @@ def conversation(random: Random, split: Split, *, turns: int, with_tools: bool) 
     else:
         exchanges = [_plain(random, split, PLAIN) for _ in range(turns)]
         offered = _harmless(random, split) if random.random() < 0.12 else ()
+    return opened(random, exchanges, offered)
+
+
+def opened(
+    random: Random, exchanges: Sequence[Exchange], offered: tuple[Tool, ...]
+) -> Conversation:
+    """The exchanges one after the other, more often than not under a system prompt."""
     messages = [message for exchange in exchanges for message in exchange.messages]
     system = _system(random)
     if system:

@@ -73,16 +73,22 @@ def _renamed(message: Message, names: dict[str, str]) -> Message:
 
 def _led_in(random: Random, message: Message, answer: Message | None) -> Message:
     """A question whose answer is a record, with a word before the name that it begins with."""
-    name = _name_in(answer)
+    name = str(record_in(answer).get("name", ""))
     if message.role != "user" or not name or random.random() > _LED_IN:
         return message
     lead = random.choice(_LEADS) if random.random() < 0.5 else made_up(random, 1).capitalize()
+    return led_in(message, name, lead)
+
+
+def led_in(message: Message, name: str, lead: str) -> Message:
+    """With the ``lead`` before the name, if a sentence begins with it."""
     content = re.sub(f"{_START}{re.escape(name)}", f"{lead} {name}", message.content, count=1)
     return msgspec.structs.replace(message, content=content)
 
 
-def _name_in(answer: Message | None) -> str:
+def record_in(answer: Message | None) -> dict[str, Any]:
+    """What the answer says in JSON; nothing if it is something else."""
     if answer is None or not answer.content.startswith("{"):
-        return ""
+        return {}
     record: dict[str, Any] = json.loads(answer.content)
-    return str(record.get("name", ""))
+    return record

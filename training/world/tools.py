@@ -24,7 +24,7 @@ from training.world.skills import (
 from training.world.toolbox import SKILLS
 from training.world.words import Split
 
-_LOOKUP_VERBS: Final = ("get", "fetch", "find", "read", "show", "lookup", "check")
+LOOKUP_VERBS: Final = ("get", "fetch", "find", "read", "show", "lookup", "check")
 _LOOKUP_REQUESTS: Final = varied(
     (
         "What is the {noun} of {value}?",
@@ -48,7 +48,7 @@ _CALL_REQUESTS: Final = Phrases(
     ),
     ("Please call {tool} with {value}.",),
 )
-_REAL_NOUNS: Final[dict[Split, tuple[str, ...]]] = {
+REAL_NOUNS: Final[dict[Split, tuple[str, ...]]] = {
     "train": tuple(
         "address phone status color size owner capital height length distance "
         "menu schedule balance rank score mayor river map language currency".split()
@@ -70,14 +70,7 @@ class Kit:
 
 
 def kit(random: Random, split: Split, skill: Skill) -> Kit:
-    parameters = {slot: random.choice(skill.slots[slot].names) for slot in skill.slots}
-    while len(set(parameters.values())) < len(parameters):
-        parameters = {slot: random.choice(skill.slots[slot].names) for slot in skill.slots}
-    properties: dict[str, dict[str, Any]] = {}
-    for slot, name in sorted(parameters.items(), key=lambda item: item[1]):
-        properties[name] = {"type": skill.slots[slot].type, "description": slot}
-        if skill.slots[slot].enum:
-            properties[name]["enum"] = list(skill.slots[slot].enum)
+    parameters = _parameters(random, skill)
     name = random.choice(skill.names[split])
     description = random.choice(skill.descriptions)
     if split == "train":
@@ -86,6 +79,27 @@ def kit(random: Random, split: Split, skill: Skill) -> Kit:
             name, description = _renamed(random, known, description, skill.descriptions[0])
             if name not in skill.names["held_out"] or name == known:
                 break
+    return _kit(skill, parameters, name, description)
+
+
+def named_kit(random: Random, skill: Skill, name: str, description: str) -> Kit:
+    """With just this name and description; its parameters are called as they usually are."""
+    return _kit(skill, _parameters(random, skill), name, description)
+
+
+def _parameters(random: Random, skill: Skill) -> dict[str, str]:
+    parameters = {slot: random.choice(skill.slots[slot].names) for slot in skill.slots}
+    while len(set(parameters.values())) < len(parameters):
+        parameters = {slot: random.choice(skill.slots[slot].names) for slot in skill.slots}
+    return parameters
+
+
+def _kit(skill: Skill, parameters: dict[str, str], name: str, description: str) -> Kit:
+    properties: dict[str, dict[str, Any]] = {}
+    for slot, parameter in sorted(parameters.items(), key=lambda item: item[1]):
+        properties[parameter] = {"type": skill.slots[slot].type, "description": slot}
+        if skill.slots[slot].enum:
+            properties[parameter]["enum"] = list(skill.slots[slot].enum)
     definition = {
         "name": name,
         "description": description,
@@ -101,7 +115,7 @@ def _renamed(random: Random, name: str, description: str, clear: str) -> tuple[s
     if draw < 0.35:
         return name, description
     if draw < 0.8:
-        word = random.choice(_NAME_PARTS) if random.random() < 0.5 else words.made_up(random)
+        word = random.choice(NAME_PARTS) if random.random() < 0.5 else words.made_up(random)
         parts = [name, word] if random.random() < 0.5 else [word, name]
         return "_".join(parts), description
     made = words.made_up(random)
@@ -111,7 +125,7 @@ def _renamed(random: Random, name: str, description: str, clear: str) -> tuple[s
 
 
 #: What is found before or after the usual words in the names of tools.
-_NAME_PARTS: Final = (
+NAME_PARTS: Final = (
     "my old fast the tool service api quick run info data for_me by helper now simple please "
     "function main user app bot v2 call get_a great good world daily"
 ).split()
@@ -120,9 +134,14 @@ _NAME_PARTS: Final = (
 def lookup_skill(random: Random, split: Split) -> Skill:
     """A tool nobody knows, that looks up something of something, both often made up."""
     real = split == "held_out" or random.random() < 0.35
-    noun = random.choice(_REAL_NOUNS[split]) if real else words.made_up(random)
-    verb = random.choice(_LOOKUP_VERBS)
+    noun = random.choice(REAL_NOUNS[split]) if real else words.made_up(random)
+    verb = random.choice(LOOKUP_VERBS)
     tool = random.choice((f"{verb}_{noun}", f"{verb}_{noun}", f"{verb}{noun.capitalize()}", noun))
+    return lookup_of(random, noun, tool)
+
+
+def lookup_of(random: Random, noun: str, tool: str) -> Skill:
+    """The skill of the ``tool`` that looks up the ``noun`` of something."""
     parameter = random.choice(("name", "id", "item", "city", "person", words.made_up(random)))
     make = random.choice((person_name, city_name, stock_symbol, person_name))
     called = random.random() < 0.25
@@ -143,7 +162,7 @@ def lookup_skill(random: Random, split: Split) -> Skill:
 
 
 #: Skills that a request could mean as well; never in the same set.
-_ALIKE: Final = (frozenset(("weather", "weather_unit")), frozenset(("search", "define")))
+ALIKE: Final = (frozenset(("weather", "weather_unit")), frozenset(("search", "define")))
 
 
 def kits(random: Random, split: Split) -> list[Kit]:
@@ -159,7 +178,7 @@ def kits(random: Random, split: Split) -> list[Kit]:
             skill = lookup_skill(random, split)
         else:
             name = candidates.pop()
-            if any(name in alike and alike & {*names} for alike in _ALIKE):
+            if any(name in alike and alike & {*names} for alike in ALIKE):
                 continue
             names.append(name)
             skill = SKILLS[name]
