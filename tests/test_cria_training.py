@@ -225,8 +225,8 @@ class TestWorld:
 
     def test_python_with_its_gap_filled_compiles(self) -> None:
         random = Random(0)
-        for _ in range(200):
-            gap = code.gap(random, "train")
+        for index in range(400):
+            gap = code.gap(random, "train", VARIABLES if index % 2 else ())
             compile(f"{gap.prefix}{gap.middle}{gap.suffix}", "gap", "exec")
 
     def test_harder_conversations_say_the_same(self) -> None:

@@ -62,18 +62,20 @@ class _Style:
 
     before: str
     after: str
+
+    #: Of all that look something up; each has its own if this is None.
     verb: str | None
-    """Of all that look something up; each has its own if this is None."""
     camel: bool
+
+    #: Names say nothing; only the description tells what a tool is for.
     opaque: bool
-    """Names say nothing; only the description tells what a tool is for."""
 
     def full(self, name: str) -> str:
-        parts = [part for part in (self.before, name, self.after) if part]
-        first, *rest = "_".join(parts).split("_")
-        if self.camel:
-            return first + "".join(part.capitalize() for part in rest)
-        return "_".join((first, *rest))
+        whole = "_".join(part for part in (self.before, name, self.after) if part)
+        if not self.camel:
+            return whole
+        first, *rest = whole.split("_")
+        return first + "".join(part.capitalize() for part in rest)
 
 
 def _style(random: Random) -> _Style:
