@@ -223,10 +223,11 @@ class TestWorld:
                 assert isinstance(value, str) == (properties[name]["type"] == "string")
                 assert value in properties[name].get("enum", [value])
 
-    def test_python_with_its_gap_filled_compiles(self) -> None:
+    @pytest.mark.parametrize("names", [(), VARIABLES], ids=["usual", "finishing"])
+    def test_python_with_its_gap_filled_compiles(self, names: tuple[str, ...]) -> None:
         random = Random(0)
-        for index in range(400):
-            gap = code.gap(random, "train", VARIABLES if index % 2 else ())
+        for _ in range(200):
+            gap = code.gap(random, "train", names)
             compile(f"{gap.prefix}{gap.middle}{gap.suffix}", "gap", "exec")
 
     def test_harder_conversations_say_the_same(self) -> None:
