@@ -158,6 +158,7 @@ def running_server(
             process.wait(30)
         finally:
             process.kill()
+            process.wait()
             reader.join()
             assert process.stderr is not None
             process.stderr.close()
