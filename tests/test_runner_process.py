@@ -129,6 +129,22 @@ class TestLoading:
         assert_reaped(spawned[0])
 
     @pytest.mark.anyio
+    @pytest.mark.parametrize("turns", range(8))
+    async def test_cancelling_at_any_turn_of_the_loop_ends_the_process(self, turns: int) -> None:
+        """A server that was stopped while its spare runner started never ended."""
+        runner = Runner()
+        runner._child.spawn((*FAKE, "--load-hangs"), None)
+        connecting = asyncio.create_task(runner._child.connect())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        runner._child.kill()
+        async with asyncio.timeout(10):
+            assert (await runner.wait_exit()).signal == signal.SIGKILL
+        assert_reaped(runner.pid)
+
+    @pytest.mark.anyio
     async def test_a_missing_program_is_a_load_error(self) -> None:
         with pytest.raises(LoadError, match=r"can't start its runner: .*No such file"):
             await Runner.start(LOAD, command=("/nonexistent/runner",))

@@ -202,8 +202,16 @@ class Child:
         threading.Thread(target=self._reap, args=watched, daemon=True).start()
 
     async def connect(self) -> None:
-        """Have the event loop serve the pipes of the process."""
-        await asyncio.create_task(self._connect(), context=of_no_request())
+        """Have the event loop serve the pipes of the process.
+
+        That takes no time and isn't broken off by cancelling: the loop would close a pipe that its
+        file object then closes again, and by then the number may be another file's.
+        """
+        connecting = asyncio.create_task(self._connect(), context=of_no_request())
+        try:
+            await asyncio.shield(connecting)
+        finally:
+            await asyncio.wait([connecting])
 
     async def _connect(self) -> None:
         """In a context of its own, which the callbacks of the pipes keep as long as they live."""
