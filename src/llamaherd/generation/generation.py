@@ -20,7 +20,7 @@ from llamaherd.generation.prompting import build, chat_building, generate_buildi
 from llamaherd.generation.reading import Reading, form_of, parser_of
 from llamaherd.grammar import Form
 from llamaherd.runner.process import Generation as RunnerGeneration
-from llamaherd.runner.protocol import Chunk, Finished, Sampling
+from llamaherd.runner.protocol import Finished, Sampling
 from llamaherd.scheduler.loop import Grant, Scheduler
 from llamaherd.telemetry import Generated, Observer, TextBegan, unobserved
 
@@ -68,14 +68,12 @@ class Generation:
             conversation = [*request.context, *tokens[len(start) :]]
             reading = Reading(prompt, len(tokens), parser, logprobs=request.logprobs)
             writing = _write(grant, [*start, *conversation], options, request, form)
-            async with aclosing(self._observed(writing, model, started)) as messages:
-                async for message in messages:
-                    for event in reading.events(message):
-                        yield event
-                    if isinstance(message, Chunk):
-                        continue
-                    context = [] if request.raw else [*conversation, *message.tokens]
-                    yield reading.done(message, grant, started, context)
+            reply = self._reply(
+                writing, reading, grant, started, model, None if request.raw else conversation
+            )
+            async with aclosing(reply) as events:
+                async for event in events:
+                    yield event
 
     async def chat(
         self, request: ChatRequest, prompt_read: Callable[[int], None] = lambda tokens: None
@@ -106,12 +104,10 @@ class Generation:
             form = await form_of(model.template, prompt, request)
             reading = Reading(prompt, len(tokens), parser, logprobs=request.logprobs)
             writing = _write(grant, tokens, options, request, form)
-            async with aclosing(self._observed(writing, model, started)) as messages:
-                async for message in messages:
-                    for event in reading.events(message):
-                        yield event
-                    if isinstance(message, Finished):
-                        yield reading.done(message, grant, started, [])
+            reply = self._reply(writing, reading, grant, started, model)
+            async with aclosing(reply) as events:
+                async for event in events:
+                    yield event
 
     async def count_chat(self, request: ChatRequest) -> int:
         """How many tokens the prompt has that ``chat`` would run if it need not fit the context."""
@@ -150,10 +146,20 @@ class Generation:
             prompt, _ = await build(building, grant.runner)
             return DebugInfo(prompt.text, len(prompt.images))
 
-    async def _observed(
-        self, writing: RunnerGeneration, model: CatalogModel, started: int
-    ) -> AsyncGenerator[Chunk | Finished, None]:
-        """What the runner writes, told to the observer; closing this closes ``writing``."""
+    async def _reply(
+        self,
+        writing: RunnerGeneration,
+        reading: Reading,
+        grant: Grant,
+        started: int,
+        model: CatalogModel,
+        conversation: list[int] | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """The events of what the runner writes; the observer is told of them.
+
+        Closing this closes ``writing``. With the tokens of a ``conversation``, ``Done`` has those
+        with the reply's as its context.
+        """
         name, has_begun = model.name.short, False
         async with aclosing(writing):
             async for message in writing:
@@ -163,7 +169,11 @@ class Generation:
                 elif not has_begun:
                     has_begun = True
                     self._observe(TextBegan(name, duration))
-                yield message
+                for event in reading.events(message):
+                    yield event
+                if isinstance(message, Finished):
+                    context = [] if conversation is None else [*conversation, *message.tokens]
+                    yield reading.done(message, grant, started, context)
 
     async def _find(self, name: str) -> CatalogModel:
         known = self._catalog.known(name)
