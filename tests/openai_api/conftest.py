@@ -1,0 +1,47 @@
+"""One server for all tests of this folder, and OpenAI's clients of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import openai
+import pytest
+
+from tests.openai_api.models import CALLS, CONTEXT, TEMPLATE
+from tests.support.models import write_model, write_parrot
+from tests.support.server import RunningServer, running_server
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("openai")
+    settings = {"OLLAMA_NUM_PARALLEL": "4", "OLLAMA_CONTEXT_LENGTH": str(CONTEXT)}
+    with running_server(folder, **settings) as server:
+        server.add("tiny", write_model(folder / "tiny.gguf", n_ctx=CONTEXT))
+        server.create("someone/seeded:v1", "tiny", parameters={"seed": 5, "temperature": 0})
+        server.create("fim", "tiny", template="<PRE>{{ .Prompt }}<SUF>{{ .Suffix }}<MID>")
+        server.create("raw", "tiny", template="{{ .Prompt }}")
+        caller = write_parrot(folder / "caller.gguf", f"Let me see.\n{CALLS}")
+        server.add("caller", caller, template=TEMPLATE)
+        thinker = write_parrot(folder / "thinker.gguf", "<think>\nHm.\n</think>\n\nForty-two.")
+        server.add("thinker", thinker, template=TEMPLATE)
+        yield server
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[openai.OpenAI]:
+    url = f"http://{server.host}/v1/"
+    with openai.OpenAI(base_url=url, api_key="ollama", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_client(server: RunningServer) -> AsyncIterator[openai.AsyncOpenAI]:
+    url = f"http://{server.host}/v1/"
+    async with openai.AsyncOpenAI(base_url=url, api_key="ollama", max_retries=0) as client:
+        yield client

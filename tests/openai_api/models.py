@@ -1,0 +1,28 @@
+"""What the models of the server know, and what they are asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openai.types.chat import ChatCompletionMessageParam
+
+#: Large enough that a reply without an end takes minutes.
+CONTEXT = 8192
+#: Keeps the model from ending its reply.
+ENDLESS = {"2": -100}
+HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Once upon a time"}]
+TEMPLATE = """{{ if .Tools }}{{ .Tools }}{{ end }}{{ range .Messages }}<|{{ .Role }}|>
+{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}{{ range .ToolCalls }}
+<tool_call>
+{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}
+</tool_call>{{ end }}
+{{ end }}<|assistant|>
+"""
+CALLS = (
+    '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Zürich", "days": 2}}\n'
+    '</tool_call>\n<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'
+)
+TOOLS: Any = [
+    {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}},
+    {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object"}}},
+]
