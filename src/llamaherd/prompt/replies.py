@@ -18,7 +18,7 @@ Part = Text | Thinking | ToolCalls
 
 
 class ReplyParser(Protocol):
-    """Turns one reply into events, piece by piece."""
+    """Turns one reply into events, piece by piece; each call is an event of its own."""
 
     def feed(self, text: str) -> Sequence[Part]: ...
 
