@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from llamaherd.errors import FieldError, FormatError
 from llamaherd.grammar import Blank, Exactly, Form, Grammar, InOrder, OneOf, Until, optional
 from llamaherd.messages import Tool, ToolChoice
 from llamaherd.prompt.channels import ANSWER, CALLS, THOUGHTS, writes_channels
+from llamaherd.prompt.frames import frame_of
 from llamaherd.prompt.parsers.recognise import recognise_writing
 from llamaherd.prompt.parsers.writing import signatures_of
 from llamaherd.prompt.tags import thinking_tags
@@ -56,7 +59,12 @@ def reply_form(
         calls = _possible_calls(template, tools, choice)
     if writes_channels(template):
         return _in_channels(calls, grammar)
-    alternatives = tuple(form for form in (calls, grammar) if form)
+    frame = frame_of(template)
+    answer: Form | None = grammar
+    if frame:
+        answer = frame.around(grammar) if grammar else None
+        calls = frame.before(calls) if calls else None
+    alternatives = tuple(form for form in (calls, answer) if form)
     if not alternatives:
         return None
     body = alternatives[0] if len(alternatives) == 1 else OneOf(alternatives)
@@ -69,6 +77,9 @@ def _calls(
     writing = CALLS if writes_channels(template) else recognise_writing(template)
     if writing is None:
         raise FormatError("tool_choice: calls can't be required in the way this model writes them")
+    if frame := frame_of(template):
+        opening = writing.opening.removeprefix(frame.begun)
+        writing = msgspec.structs.replace(writing, opening=opening)
     return writing.form(signatures_of(tools, relaxed=relaxed), several=choice.parallel)
 
 

@@ -1,10 +1,14 @@
-"""Lists of calls in Python's syntax, between tags in Llama 4 and LFM 2.
+"""Lists of calls in Python's syntax, between tags in Llama 4 and LFM 2; Olmo 3 writes lines.
 
 ::
 
     [get_weather(city="Paris"), get_time()]
     <|python_start|>[get_weather(city="Paris")]<|python_end|>
     <|tool_call_start|>[get_weather(city="Paris")]<|tool_call_end|>
+    <function_calls>
+    get_weather(city="Paris")
+    get_time()
+    </function_calls>
 """
 
 from __future__ import annotations
@@ -12,10 +16,17 @@ from __future__ import annotations
 from typing import Final
 
 from llamaherd.prompt.parsers.calls import Toolbox
-from llamaherd.prompt.parsers.python_calls import read_python_list, write_python_call
+from llamaherd.prompt.parsers.python_calls import (
+    read_python_call,
+    read_python_list,
+    write_python_call,
+)
 from llamaherd.prompt.parsers.source import SPACE, Reading, Source
 from llamaherd.prompt.parsers.stream import CallFormat, CallReader
 from llamaherd.prompt.parsers.writing import Writing
+
+_LINES: Final = "<function_calls>"
+_LINES_END: Final = "</function_calls>"
 
 
 def _within(opening: str, closing: str) -> CallReader:
@@ -28,14 +39,33 @@ def _within(opening: str, closing: str) -> CallReader:
     return read
 
 
+def _read_lines(source: Source, toolbox: Toolbox) -> Reading[None]:
+    yield from source.literal(_LINES)
+    while True:
+        yield from source.skip(SPACE)
+        yield from read_python_call(source, toolbox)
+        end = source.position
+        yield from source.skip(SPACE)
+        if source.position == len(source.text) or source.text[source.position] == "<":
+            source.position = end
+            break
+    yield from source.optional(_LINES_END)
+
+
 FORMAT: Final = CallFormat(
     "pythonic",
     {
         "[": read_python_list,
         "<|python_start|>": _within("<|python_start|>", "<|python_end|>"),
         "<|tool_call_start|>": _within("<|tool_call_start|>", "<|tool_call_end|>"),
+        _LINES: _read_lines,
     },
-    marks=("<|python_start|>", "<|tool_call_start|>", "<|tool_list_start|>", "[func_name1("),
+    marks=(
+        *("<|python_start|>", "<|tool_call_start|>", "<|tool_list_start|>", "[func_name1("),
+        # LFM 2.5 without thinking, whose template doesn't know of calls.
+        "List of tools: [",
+        _LINES,
+    ),
     writings=(
         *(
             Writing(
@@ -48,8 +78,16 @@ FORMAT: Final = CallFormat(
             for opening, closing, mark in (
                 ("<|tool_call_start|>", "<|tool_call_end|>", "<|tool_call_start|>"),
                 ("<|tool_call_start|>", "<|tool_call_end|>", "<|tool_list_start|>"),
+                ("<|tool_call_start|>", "<|tool_call_end|>", "List of tools: ["),
                 ("<|python_start|>", "<|python_end|>", "<|python_start|>"),
             )
+        ),
+        Writing(
+            write_python_call,
+            opening=f"{_LINES}\n",
+            separator="\n",
+            closing=f"\n{_LINES_END}",
+            mark=_LINES,
         ),
         Writing(write_python_call, opening="[", separator=", ", closing="]"),
     ),
