@@ -38,12 +38,15 @@ class TestSplitter:
         assert split("<think>\n\n</think>\n\nyes") == ["yes"]
         assert split("<think></think>") == split("<think>") == []
 
+    def test_the_closing_tag_alone_says_that_there_is_none(self) -> None:
+        assert split("</think>\n\nyes") == split(" </think>yes") == ["yes"]
+
     def test_the_prompt_may_have_opened_it(self) -> None:
         assert split("\nhm</think>\nyes", opened=True) == [("thinks", "hm"), "yes"]
         assert split("hm", opened=True) == [("thinks", "hm")]
 
     @pytest.mark.parametrize(
-        "text", ["yes <think>hm</think>", " \nyes", "", "  ", "<thin", " <thinkable>", "</think>"]
+        "text", ["yes <think>hm</think>", " \nyes", "", "  ", "<thin", " <thinkable>", "</thin"]
     )
     def test_only_what_begins_with_the_tag_thinks(self, text: str) -> None:
         assert split(text) == ([text] if text else [])

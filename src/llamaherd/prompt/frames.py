@@ -28,8 +28,8 @@ class Frame(Struct, frozen=True):
     """``opening`` and ``closing`` are the texts around an answer's.
 
     ``marks`` in a template tell the family. ``dropped`` are further texts that belong to no answer.
-    ``begun`` is what the prompt already has of a reply's first ``opening`` or call. If they are
-    ``always`` there, then also around nothing, before calls.
+    ``begun`` is how both an ``opening`` and a call begin where the prompt has that already. If
+    they are ``always`` there, then also around nothing, before calls.
     """
 
     opening: str
@@ -39,14 +39,22 @@ class Frame(Struct, frozen=True):
     begun: str = ""
     always: bool = False
 
-    def around(self, answer: Form) -> Form:
+    def begun_by(self, prompt: str) -> str:
+        """What the prompt already has of the reply."""
+        possible = (text for text in (self.opening, self.begun) if text)
+        return next((text for text in possible if prompt.endswith(text)), "")
+
+    def around(self, answer: Form, prompt: str) -> Form:
         """The form of a whole reply with this answer."""
-        opening = self.opening.removeprefix(self.begun)
+        opening = self.opening.removeprefix(self.begun_by(prompt))
         return InOrder((Exactly(opening), answer, Exactly(self.closing)))
 
-    def before(self, calls: Form) -> Form:
+    def before(self, calls: Form, prompt: str) -> Form:
         """The form of a reply that calls and says nothing."""
-        return InOrder((Exactly(self.opening + self.closing), calls)) if self.always else calls
+        if not self.always:
+            return calls
+        nothing = (self.opening + self.closing).removeprefix(self.begun_by(prompt))
+        return InOrder((Exactly(nothing), calls))
 
 
 _FRAMES: Final = (

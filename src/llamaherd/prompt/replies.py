@@ -96,5 +96,4 @@ def reply_parser(
     frame = frame_of(template)
     if frame is None:
         return TaggedReplyParser(thinking, calls)
-    begun = frame.begun if frame.begun and prompt.endswith(frame.begun) else ""
-    return TaggedReplyParser(thinking, calls, Unframer(frame), begun)
+    return TaggedReplyParser(thinking, calls, Unframer(frame), frame.begun_by(prompt))

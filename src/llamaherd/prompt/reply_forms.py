@@ -54,16 +54,16 @@ def reply_form(
     """
     calls = None
     if choice.mode == "required":
-        calls, grammar = _calls(template, tools, choice, relaxed=False), None
+        calls, grammar = _calls(template, prompt, tools, choice, relaxed=False), None
     elif tools and grammar:
-        calls = _possible_calls(template, tools, choice)
+        calls = _possible_calls(template, prompt, tools, choice)
     if writes_channels(template):
         return _in_channels(calls, grammar)
     frame = frame_of(template)
     answer: Form | None = grammar
     if frame:
-        answer = frame.around(grammar) if grammar else None
-        calls = frame.before(calls) if calls else None
+        answer = frame.around(grammar, prompt) if grammar else None
+        calls = frame.before(calls, prompt) if calls else None
     alternatives = tuple(form for form in (calls, answer) if form)
     if not alternatives:
         return None
@@ -72,23 +72,28 @@ def reply_form(
 
 
 def _calls(
-    template: PromptTemplate, tools: Sequence[Tool], choice: ToolChoice, *, relaxed: bool
+    template: PromptTemplate,
+    prompt: str,
+    tools: Sequence[Tool],
+    choice: ToolChoice,
+    *,
+    relaxed: bool,
 ) -> Form:
     writing = CALLS if writes_channels(template) else recognise_writing(template)
     if writing is None:
         raise FormatError("tool_choice: calls can't be required in the way this model writes them")
     if frame := frame_of(template):
-        opening = writing.opening.removeprefix(frame.begun)
+        opening = writing.opening.removeprefix(frame.begun_by(prompt))
         writing = msgspec.structs.replace(writing, opening=opening)
     return writing.form(signatures_of(tools, relaxed=relaxed), several=choice.parallel)
 
 
 def _possible_calls(
-    template: PromptTemplate, tools: Sequence[Tool], choice: ToolChoice
+    template: PromptTemplate, prompt: str, tools: Sequence[Tool], choice: ToolChoice
 ) -> Form | None:
     """None where tools can't be called within a grammar: then what was asked for is the format."""
     try:
-        return _calls(template, tools, choice, relaxed=True)
+        return _calls(template, prompt, tools, choice, relaxed=True)
     except FormatError:
         return None
 

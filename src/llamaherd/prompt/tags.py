@@ -36,6 +36,7 @@ _FAMILIES: Final = (
     Tags("<|channel>thought", "<channel|>"),
     Tags("<think:opensource>", "</think:opensource>"),
     Tags("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+    Tags("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
 )
 
 #: Thinking and an answer that no template has in its text.

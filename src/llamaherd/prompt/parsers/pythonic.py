@@ -16,8 +16,9 @@ from __future__ import annotations
 from typing import Final
 
 from llamaherd.prompt.parsers.calls import Toolbox
+from llamaherd.prompt.parsers.fences import FENCES
 from llamaherd.prompt.parsers.python_calls import (
-    read_python_call,
+    read_python_lines,
     read_python_list,
     write_python_call,
 )
@@ -29,27 +30,14 @@ _LINES: Final = "<function_calls>"
 _LINES_END: Final = "</function_calls>"
 
 
-def _within(opening: str, closing: str) -> CallReader:
+def _within(opening: str, closing: str, read_calls: CallReader = read_python_list) -> CallReader:
     def read(source: Source, toolbox: Toolbox) -> Reading[None]:
         yield from source.literal(opening)
         yield from source.skip(SPACE)
-        yield from read_python_list(source, toolbox)
+        yield from read_calls(source, toolbox)
         yield from source.optional(closing)
 
     return read
-
-
-def _read_lines(source: Source, toolbox: Toolbox) -> Reading[None]:
-    yield from source.literal(_LINES)
-    while True:
-        yield from source.skip(SPACE)
-        yield from read_python_call(source, toolbox)
-        end = source.position
-        yield from source.skip(SPACE)
-        if source.position == len(source.text) or source.text[source.position] == "<":
-            source.position = end
-            break
-    yield from source.optional(_LINES_END)
 
 
 FORMAT: Final = CallFormat(
@@ -58,7 +46,8 @@ FORMAT: Final = CallFormat(
         "[": read_python_list,
         "<|python_start|>": _within("<|python_start|>", "<|python_end|>"),
         "<|tool_call_start|>": _within("<|tool_call_start|>", "<|tool_call_end|>"),
-        _LINES: _read_lines,
+        _LINES: _within(_LINES, _LINES_END, read_python_lines),
+        **FENCES,
     },
     marks=(
         *("<|python_start|>", "<|tool_call_start|>", "<|tool_list_start|>", "[func_name1("),
