@@ -100,6 +100,15 @@ class TestTags:
                 Tags("<|channel>thought", "<channel|>"),
             ),
             (JinjaTemplate("{{ enable_thinking }}", USUAL_TOKENS), USUAL_TAGS),
+            (
+                JinjaTemplate(
+                    "{% for m in messages %}{% if m.thinking %}{{ '<|open|>' ~ 'think<|sep|>' }}"
+                    "{{ m.thinking }}{{ '<|close|>' ~ 'think<|sep|>' }}{% endif %}{{ m.content }}"
+                    "{% endfor %}",
+                    USUAL_TOKENS,
+                ),
+                Tags("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+            ),
         ],
     )
     def test_they_are_told_by_the_template(self, template: Any, tags: Tags) -> None:

@@ -12,7 +12,7 @@ from llamaherd.grammar import Form
 from llamaherd.llama.binding import LlamaBackend
 from llamaherd.llama.loader import ModelSpec, load
 from llamaherd.messages import Tool, ToolCall
-from llamaherd.prompt.channels import CALLS, ChannelParser
+from llamaherd.prompt.channels import GLIMMER, HARMONY, ChannelParser
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.recognise import FALLBACK, TAGGED
 from llamaherd.prompt.parsers.stream import CallFormat, CallParser
@@ -22,10 +22,12 @@ from tests.support.engine import Desk
 from tests.support.models import write_model
 from tests.support.replies import CALL_TAGS, Parser, calls_in, parts
 
-HARMONY = CallFormat("harmony", {}, writings=(CALLS,))
+#: Families whose calls are messages of their own, as formats that have a writing and no reader.
+CHANNELS = {"harmony": HARMONY, "glimmer": GLIMMER}
+MESSAGES = [CallFormat(name, {}, writings=(channels.calls,)) for name, channels in CHANNELS.items()]
 WRITINGS = [
     pytest.param(form, writing, id=f"{form.name}-{number}")
-    for form in (*TAGGED, FALLBACK, HARMONY)
+    for form in (*TAGGED, FALLBACK, *MESSAGES)
     for number, writing in enumerate(form.writings)
 ]
 
@@ -94,7 +96,8 @@ def written(desk: Desk, form: Form, seeds: range) -> list[str]:
 def read_back(form: CallFormat, tools: list[Tool], text: str) -> list[ToolCall]:
     """The calls in a text in which there is nothing else."""
     toolbox = Toolbox(tools)
-    parser: Parser = ChannelParser(toolbox) if form is HARMONY else CallParser(form, toolbox)
+    channels = CHANNELS.get(form.name)
+    parser: Parser = ChannelParser(toolbox, channels) if channels else CallParser(form, toolbox)
     found = list(parts(parser, [text]))
     calls = calls_in(found)
     assert len(calls) == len(found), (text, found)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from llamaherd.events import Text, Thinking, ToolCalls
 from llamaherd.messages import Tool
-from llamaherd.prompt.channels import ChannelParser, writes_channels
+from llamaherd.prompt.channels import ChannelParser, channels_of
 from llamaherd.prompt.frames import Unframer, frame_of
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.recognise import recognise_calls
@@ -77,7 +77,7 @@ def is_plain(template: PromptTemplate, *, tools: Sequence[Tool], think: Think) -
     As in Ollama, thinking is looked for only if it was asked for, calls only if there are tools.
     A model that answers in channels or in a frame always does.
     """
-    framed = writes_channels(template) or frame_of(template)
+    framed = channels_of(template) or frame_of(template)
     return not tools and not think and not framed
 
 
@@ -86,8 +86,8 @@ def reply_parser(
 ) -> ReplyParser:
     """What parses the reply to ``prompt``."""
     toolbox = Toolbox(tools)
-    if writes_channels(template):
-        return ChannelParser(toolbox)
+    if channels := channels_of(template):
+        return ChannelParser(toolbox, channels)
     thinking = None
     if think:
         tags = thinking_tags(template)

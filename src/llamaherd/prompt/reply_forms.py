@@ -13,7 +13,7 @@ import msgspec
 from llamaherd.errors import FieldError, FormatError
 from llamaherd.grammar import Blank, Exactly, Form, Grammar, InOrder, OneOf, Until, optional
 from llamaherd.messages import Tool, ToolChoice
-from llamaherd.prompt.channels import ANSWER, CALLS, THOUGHTS, writes_channels
+from llamaherd.prompt.channels import Channels, channels_of
 from llamaherd.prompt.frames import frame_of
 from llamaherd.prompt.parsers.recognise import recognise_writing
 from llamaherd.prompt.parsers.writing import signatures_of
@@ -57,8 +57,8 @@ def reply_form(
         calls, grammar = _calls(template, prompt, tools, choice, relaxed=False), None
     elif tools and grammar:
         calls = _possible_calls(template, prompt, tools, choice)
-    if writes_channels(template):
-        return _in_channels(calls, grammar)
+    if channels := channels_of(template):
+        return _in_channels(channels, calls, grammar)
     frame = frame_of(template)
     answer: Form | None = grammar
     if frame:
@@ -79,7 +79,8 @@ def _calls(
     *,
     relaxed: bool,
 ) -> Form:
-    writing = CALLS if writes_channels(template) else recognise_writing(template)
+    channels = channels_of(template)
+    writing = channels.calls if channels else recognise_writing(template)
     if writing is None:
         raise FormatError("tool_choice: calls can't be required in the way this model writes them")
     if frame := frame_of(template):
@@ -98,11 +99,11 @@ def _possible_calls(
         return None
 
 
-def _in_channels(calls: Form | None, grammar: Grammar | None) -> Form | None:
+def _in_channels(channels: Channels, calls: Form | None, grammar: Grammar | None) -> Form | None:
     """A model that answers in channels always may think."""
-    answer = InOrder((Exactly(ANSWER), grammar)) if grammar else None
+    answer = InOrder((Exactly(channels.answer), grammar)) if grammar else None
     alternatives = tuple(form for form in (calls, answer) if form)
-    return InOrder((optional(THOUGHTS), OneOf(alternatives))) if alternatives else None
+    return InOrder((optional(channels.thoughts), OneOf(alternatives))) if alternatives else None
 
 
 def _thinking(template: PromptTemplate, prompt: str) -> Form:
