@@ -30,6 +30,7 @@ _FAMILIES: Final = (
     Tags("[THINK]", "[/THINK]"),
     Tags("<seed:think>", "</seed:think>"),
     Tags("<mm:think>", "</mm:think>"),
+    Tags("<longcat_think>", "</longcat_think>"),
     Tags("<reasoning>", "</reasoning>"),
     Tags("<thinking>", "</thinking>"),
     Tags("<|inner_prefix|>", "<|inner_suffix|>"),

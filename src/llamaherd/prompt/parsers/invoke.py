@@ -13,8 +13,9 @@
     </｜DSML｜invoke>
     </｜DSML｜function_calls>
 
-DeepSeek V4 says ``tool_calls`` instead of ``function_calls``, and GigaChat 3.5 does so with GCML in
-place of DSML. Muse Glimmer's tags begin with ``atem:`` and don't say what a value is.
+DeepSeek V4 says ``tool_calls`` instead of ``function_calls``, V4.1 has a space before each word,
+and GigaChat 3.5 writes GCML in place of DSML. Muse Glimmer's tags begin with ``atem:``. Neither
+they nor those of dots, within ``dots_function_call``, say what a value is.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ from llamaherd.prompt.parsers.writing import CallForm, Signature, Writing
 #: What stands around all calls, and what every other tag begins with.
 _FAMILIES: Final = (
     ("minimax:tool_call", ""),
+    ("dots_function_call", ""),
     ("atem:function_calls", "atem:"),
     ("｜DSML｜function_calls", "｜DSML｜"),
     ("｜DSML｜tool_calls", "｜DSML｜"),
+    ("｜DSML｜ calls", "｜DSML｜ "),
     ("｜GCML｜tool_calls", "｜GCML｜"),
 )
 
 #: The prefixes of tags that say whether a value is a text.
-_TELLING: Final = ("｜DSML｜", "｜GCML｜")
+_TELLING: Final = ("｜DSML｜", "｜DSML｜ ", "｜GCML｜")
 
 #: How DeepSeek says whether a value is a text; what it isn't is JSON.
 _KINDS: Final[dict[str, Any]] = {
@@ -97,7 +100,13 @@ def invocation(prefix: str, before: str = "", after: str = "") -> CallForm:
 FORMAT: Final = CallFormat(
     "invoke",
     {f"<{around}>": _reader(around, prefix) for around, prefix in _FAMILIES},
-    marks=("<minimax:tool_call>", "<atem:function_calls>", "<｜DSML｜", "<｜GCML｜"),
+    marks=(
+        "<minimax:tool_call>",
+        "<dots_function_call>",
+        "<atem:function_calls>",
+        "<｜DSML｜",
+        "<｜GCML｜",
+    ),
     writings=tuple(
         Writing(
             invocation(prefix),
