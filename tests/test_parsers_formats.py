@@ -84,11 +84,11 @@ CALLS = [
     (llama, '<function=get_weather>{"city": "Paris"}</function>'),
     (llama, '```json\n{"name": "get_weather", "parameters": {"city": "Paris"}}\n```'),
     (llama, '[{"name": "get_weather", "parameters": {"city": "Paris"}}]'),
+    (llama, '```json\n[{"name": "get_weather", "parameters": {"city": "Paris"}}]\n```'),
     *(
         (family, text)
         for family in (llama, pythonic)
         for text in (
-            '```json\n[{"name": "get_weather", "parameters": {"city": "Paris"}}]\n```',
             '```python\n[get_weather(city="Paris")]\n```',
             '```tool_code\nget_weather(city="Paris")\n```',
             '```tool_code\n[get_weather(city="Paris")]\n```',

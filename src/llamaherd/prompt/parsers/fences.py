@@ -12,8 +12,9 @@
     get_weather(city="Paris")
     ```
 
-Gemma's documentation has its models write the last; the others are what they and Llama 3.2 make of
-templates that ask for JSON or a list in Python. Programs that call anything else are text.
+Gemma's documentation has its models write the last. The others are what templates ask for, JSON or
+a list in Python, in the fences in which models without a tag for it put any code. Programs that
+call anything else are text.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ def _read_list_or_lines(source: Source, toolbox: Toolbox) -> Reading[None]:
     yield from (read_python_list if listed else read_python_lines)(source, toolbox)
 
 
-FENCES: Final[Mapping[str, CallReader]] = {
-    "```json": tagged("```json", "```"),
+JSON_FENCES: Final[Mapping[str, CallReader]] = {"```json": tagged("```json", "```")}
+
+PYTHON_FENCES: Final[Mapping[str, CallReader]] = {
     "```python": _fenced("```python", read_python_list),
     "```tool_code": _fenced("```tool_code", _read_list_or_lines),
 }

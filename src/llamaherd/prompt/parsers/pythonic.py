@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 from llamaherd.prompt.parsers.calls import Toolbox
-from llamaherd.prompt.parsers.fences import FENCES
+from llamaherd.prompt.parsers.fences import PYTHON_FENCES
 from llamaherd.prompt.parsers.python_calls import (
     read_python_lines,
     read_python_list,
@@ -28,6 +28,9 @@ from llamaherd.prompt.parsers.writing import Writing
 
 _LINES: Final = "<function_calls>"
 _LINES_END: Final = "</function_calls>"
+
+#: How Gemma's documentation has its models call.
+_CODE: Final = "```tool_code"
 
 
 def _within(opening: str, closing: str, read_calls: CallReader = read_python_list) -> CallReader:
@@ -47,13 +50,14 @@ FORMAT: Final = CallFormat(
         "<|python_start|>": _within("<|python_start|>", "<|python_end|>"),
         "<|tool_call_start|>": _within("<|tool_call_start|>", "<|tool_call_end|>"),
         _LINES: _within(_LINES, _LINES_END, read_python_lines),
-        **FENCES,
+        **PYTHON_FENCES,
     },
     marks=(
         *("<|python_start|>", "<|tool_call_start|>", "<|tool_list_start|>", "[func_name1("),
         # LFM 2.5 without thinking, whose template doesn't know of calls.
         "List of tools: [",
         _LINES,
+        _CODE,
     ),
     writings=(
         *(
@@ -71,12 +75,15 @@ FORMAT: Final = CallFormat(
                 ("<|python_start|>", "<|python_end|>", "<|python_start|>"),
             )
         ),
-        Writing(
-            write_python_call,
-            opening=f"{_LINES}\n",
-            separator="\n",
-            closing=f"\n{_LINES_END}",
-            mark=_LINES,
+        *(
+            Writing(
+                write_python_call,
+                opening=f"{opening}\n",
+                separator="\n",
+                closing=f"\n{closing}",
+                mark=opening,
+            )
+            for opening, closing in ((_LINES, _LINES_END), (_CODE, "```"))
         ),
         Writing(write_python_call, opening="[", separator=", ", closing="]"),
     ),
