@@ -51,8 +51,9 @@ NESTED = {
         "seat": {"$ref": "#/$defs/seat"},
         "note": {"anyOf": [SHORT, {"type": "null"}]},
         "code": {"const": 7},
+        "mark": {"type": "string", "anyOf": [{"const": "a"}, {"maxLength": 2}]},
     },
-    "required": ["seat", "note"],
+    "required": ["seat", "note", "mark"],
     "$defs": {
         "seat": {
             "type": "object",
@@ -129,3 +130,11 @@ def test_one_call_is_one(form: CallFormat, writing: Writing, desk: Desk) -> None
     (text,) = written(desk, grammar, range(1, 2))
     (call,) = read_back(form, tools, text)
     assert (call.function.name, call.function.arguments) == ("now", {})
+
+
+def test_a_parameter_without_a_schema_may_be_anything() -> None:
+    free = Tool("function", {"name": "f", "parameters": {"properties": {"a": True, "b": {}}}})
+    for form in (*TAGGED, FALLBACK, *MESSAGES):
+        if form.name != "gemma":
+            for writing in form.writings:
+                assert writing.form(signatures_of([free]), several=True)

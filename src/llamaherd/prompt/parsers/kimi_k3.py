@@ -35,8 +35,11 @@ _JSON_END: Final = f"<|close|>json{_SEP}"
 _TYPE: Final = re.compile(r'\stype="(\w+)"')
 _WORD: Final = re.compile(r"\w*")
 
-#: What values of a schema's type are called here, if it is another word.
-_TYPES: Final = {"integer": "number"}
+#: What values that stand as JSON are called by their schema's type; others are called objects.
+_KINDS: Final = {
+    **{kind: kind for kind in ("number", "boolean", "null", "array")},
+    "integer": "number",
+}
 
 
 def _read_call(source: Source, toolbox: Toolbox) -> Reading[None]:
@@ -76,18 +79,15 @@ def _unescaped(value: str) -> str:
 
 
 def _write(signature: Signature) -> Form:
+    types = {parameter.name: parameter.schema.get("type") for parameter in signature.parameters()}
+
     def tag(name: str, text: bool) -> str:
-        kind = "string" if text else _kind(signature.schema["properties"][name])
+        kind = "string" if text else _KINDS.get(str(types[name]), "object")
         return f'<|open|>argument key="{name.replace("&", "&amp;")}" type="{kind}"{_SEP}'
 
     head = Exactly(f'{_CALL}{signature.name}" index="1"{_SEP}')
     arguments = write_parameters(signature, tag, _ARGUMENT_END, exact=True)
     return InOrder((head, arguments, Exactly(_CALL_END)))
-
-
-def _kind(schema: Any) -> str:
-    kind = schema.get("type") if isinstance(schema, dict) else None
-    return _TYPES.get(kind, kind) if isinstance(kind, str) else "object"
 
 
 FORMAT: Final = CallFormat(
