@@ -1,4 +1,4 @@
-"""Replies in channels, as gpt-oss writes them."""
+"""Replies in channels, as gpt-oss and Muse Glimmer write them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamaherd.prompt.channels import ChannelParser
+from llamaherd.prompt.channels import GLIMMER, HARMONY, ChannelParser, Channels
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.replies import is_plain, reply_parser
 from llamaherd.prompt.template import GoTemplate
@@ -26,15 +26,15 @@ CALL = (
 PARIS = ("get_weather", {"city": "<|end>"})
 
 
-def parser() -> ChannelParser:
-    return ChannelParser(Toolbox([WEATHER, TIME]))
+def parser(channels: Channels = HARMONY) -> ChannelParser:
+    return ChannelParser(Toolbox([WEATHER, TIME]), channels)
 
 
-def read(text: str) -> list[Any]:
+def read(text: str, channels: Channels = HARMONY) -> list[Any]:
     """It must not depend on how the text arrives."""
-    whole = summary(parts(parser(), [text]))
+    whole = summary(parts(parser(channels), [text]))
     for size in (1, 2, 5):
-        assert summary(parts(parser(), in_pieces(text, size))) == whole
+        assert summary(parts(parser(channels), in_pieces(text, size))) == whole
     return whole
 
 
@@ -82,14 +82,71 @@ def test_text_flows_until_a_mark_may_begin() -> None:
     assert summary(stream.feed("b")) == ["<|b"]
 
 
-FRAGMENTS = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>", "<|return|>", "<|")
+class TestGlimmer:
+    THOUGHT = " to=self<|message|>Hm.<|eom|>"
+    CALL = (
+        ' to=get_weather<|message|><atem:function_calls>\n<atem:invoke name="get_weather">\n'
+        '<atem:parameter name="city">Paris</atem:parameter>\n</atem:invoke>\n'
+        "</atem:function_calls>"
+    )
+    PARIS = ("get_weather", {"city": "Paris"})
+
+    @pytest.mark.parametrize("end", ["", "<|eot|>"])
+    def test_an_answer_after_thinking(self, end: str) -> None:
+        text = f"{self.THOUGHT}<|start|>assistant to=user<|message|>Hello!{end}"
+        assert read(text, GLIMMER) == [("thinks", "Hm."), "Hello!"]
+
+    def test_calls(self) -> None:
+        text = f"{self.CALL}<|eom|><|start|>assistant{self.CALL}<|eot|>"
+        assert read(text, GLIMMER) == [self.PARIS, self.PARIS]
+        found = calls_in(parts(parser(GLIMMER), [text]))
+        assert [call.function.index for call in found] == [0, 1]
+
+    def test_an_answer_and_a_call(self) -> None:
+        text = f" to=user<|message|>See.<|eom|><|start|>assistant{self.CALL}"
+        assert read(text, GLIMMER) == ["See.", self.PARIS]
+
+    def test_a_call_in_an_answer_is_shown_and_not_made(self) -> None:
+        shown = self.CALL.partition("<|message|>")[2]
+        assert read(f" to=user<|message|>{shown}<|eot|>", GLIMMER) == [shown]
+
+    @pytest.mark.parametrize("name", ["rule_world", "get_time"])
+    def test_a_call_that_is_none_is_text(self, name: str) -> None:
+        call = self.CALL.replace('name="get_weather"', 'name="rule_world"')
+        body = call.partition("<|message|>")[2]
+        text = call.replace("to=get_weather", f"to={name}")
+        assert read(f"{text}<|eot|>", GLIMMER) == [body]
+
+    def test_it_is_known_by_its_template(self) -> None:
+        template = GoTemplate("{{/* <atem:function_calls> <|eom|> */}}{{ .Prompt }}")
+        assert not is_plain(template, tools=(), think=None)
+        reply = reply_parser(template, "<|start|>assistant")
+        assert summary(parts(reply, [self.THOUGHT])) == [("thinks", "Hm.")]
+
+
+FRAGMENTS = (
+    "<|start|>",
+    "<|channel|>",
+    "<|message|>",
+    "<|end|>",
+    "<|call|>",
+    "<|return|>",
+    "<|",
+    "<|eom|>",
+    "<|eot|>",
+    " to=self",
+    " to=user",
+)
 WORDS = ("analysis", "final", "assistant", " to=functions.get_time", "{}", "x", "<", "|>", "\n")
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(FRAGMENTS + WORDS), max_size=20).map("".join))
-def test_any_text_is_read_whatever_its_cut(text: str) -> None:
-    read(text)
+@given(
+    st.sampled_from([HARMONY, GLIMMER]),
+    st.lists(st.sampled_from(FRAGMENTS + WORDS), max_size=20).map("".join),
+)
+def test_any_text_is_read_whatever_its_cut(channels: Channels, text: str) -> None:
+    read(text, channels)
 
 
 def test_a_model_with_channels_is_known_by_its_template(tmp_path: Path) -> None:

@@ -86,6 +86,25 @@ def test_cancelling_frees_the_slot_at_once_and_nothing_more_is_sent() -> None:
     assert 3 not in desk.replies
 
 
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_concluded_reply_ends_where_it_is(asynchronous: bool) -> None:
+    desk = Desk(FakeBackend(asynchronous=asynchronous), n_slots=1)
+    desk.engine.submit(request(1, "a", num_predict=50, top_logprobs=0))
+    desk.engine.submit(request(2, "b"))
+    for _ in range(3):
+        desk.engine.step()
+    desk.engine.conclude(99)
+    desk.engine.conclude(1)
+    reply = desk.replies[1]
+    assert reply.text == continuation(encode("a"), reply.end.eval_count)
+    assert 0 < reply.end.eval_count < 5
+    assert (reply.end.reason, reply.counted) == ("stop", reply.end.eval_count)
+    assert bytes(reply.end.tokens).decode() == reply.text
+    assert len(reply.logprobs) == reply.end.eval_count
+    desk.engine.conclude(1)
+    assert desk.finish()[2].text == continuation(encode("b"), 6)
+
+
 def test_interrupting_a_prompt_that_is_read_aborts_the_step() -> None:
     backend = FakeBackend(n_ctx=256, n_batch=16)
     desk = Desk(backend, n_slots=2)

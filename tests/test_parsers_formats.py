@@ -13,18 +13,23 @@ from llamaherd.prompt.parsers import (
     command_r,
     deepseek,
     firefunction,
+    functionary,
     gemma,
+    gigachat,
     glm,
     granite,
     hermes,
     invoke,
     kimi,
+    kimi_k3,
     llama,
     minicpm,
+    minimax,
     mistral,
     phi,
     pythonic,
     solar,
+    step,
 )
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.stream import CallFormat, CallParser
@@ -79,6 +84,16 @@ CALLS = [
     (llama, '<function=get_weather>{"city": "Paris"}</function>'),
     (llama, '```json\n{"name": "get_weather", "parameters": {"city": "Paris"}}\n```'),
     (llama, '[{"name": "get_weather", "parameters": {"city": "Paris"}}]'),
+    (llama, '```json\n[{"name": "get_weather", "parameters": {"city": "Paris"}}]\n```'),
+    *(
+        (family, text)
+        for family in (llama, pythonic)
+        for text in (
+            '```python\n[get_weather(city="Paris")]\n```',
+            '```tool_code\nget_weather(city="Paris")\n```',
+            '```tool_code\n[get_weather(city="Paris")]\n```',
+        )
+    ),
     (
         command_r,
         'Action: ```json\n[\n    {\n        "tool_name": "get_weather",\n'
@@ -131,6 +146,16 @@ CALLS = [
         "</tool_call:opensource>\n</tool_calls:opensource>",
     ),
     (
+        glm,
+        "<tool_calls>\n<tool_call>get_weather<tool_sep>\n<arg_key>city</arg_key>\n"
+        "<arg_value>Paris</arg_value>\n</tool_call>\n</tool_calls>",
+    ),
+    (
+        glm,
+        "<longcat_tool_call>get_weather\n<longcat_arg_key>city</longcat_arg_key>\n"
+        "<longcat_arg_value>Paris</longcat_arg_value>\n</longcat_tool_call>",
+    ),
+    (
         hermes,
         "<seed:tool_call>\n<function=get_weather>\n<parameter=city>Paris</parameter>\n"
         "</function>\n</seed:tool_call>",
@@ -161,6 +186,61 @@ CALLS = [
         '<｜DSML｜parameter name="city" string="false">"Paris"</｜DSML｜parameter>\n'
         "</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
     ),
+    (
+        invoke,
+        '<｜DSML｜ calls>\n<｜DSML｜ invoke name="get_weather">\n'
+        '<｜DSML｜ parameter name="city" string="true">Paris</｜DSML｜ parameter>\n'
+        "</｜DSML｜ invoke>\n</｜DSML｜ calls>",
+    ),
+    (
+        invoke,
+        '<dots_function_call>\n<invoke name="get_weather">\n'
+        '<parameter name="city">Paris</parameter>\n</invoke>\n</dots_function_call>',
+    ),
+    (
+        invoke,
+        '<atem:function_calls>\n<atem:invoke name="get_weather">\n'
+        '<atem:parameter name="city">Paris</atem:parameter>\n'
+        "</atem:invoke>\n</atem:function_calls>",
+    ),
+    (
+        invoke,
+        '<｜GCML｜tool_calls>\n<｜GCML｜invoke name="get_weather">\n'
+        '<｜GCML｜parameter name="city" string="true">Paris</｜GCML｜parameter>\n'
+        "</｜GCML｜invoke>\n</｜GCML｜tool_calls>",
+    ),
+    (
+        minimax,
+        ']<]minimax[>[<tool_call>\n]<]minimax[>[<invoke name="get_weather">'
+        "]<]minimax[>[<city>Paris]<]minimax[>[</city>]<]minimax[>[</invoke>\n"
+        "]<]minimax[>[</tool_call>",
+    ),
+    (
+        step,
+        "<｜tool_calls_begin｜>\n<｜tool_call_begin｜>function<｜tool_sep｜>"
+        '<steptml:invoke name="get_weather">\n'
+        '<steptml:parameter name="city">Paris</steptml:parameter>\n'
+        "</steptml:invoke><｜tool_call_end｜>\n<｜tool_calls_end｜>",
+    ),
+    (
+        kimi_k3,
+        '<|open|>tools<|sep|><|open|>call tool="get_weather" index="1"<|sep|>'
+        '<|open|>argument key="city" type="string"<|sep|>Paris<|close|>argument<|sep|>'
+        "<|close|>call<|sep|><|close|>tools<|sep|>",
+    ),
+    (
+        kimi_k3,
+        '<|open|>call tool="get_weather" index="1"<|sep|><|open|>json type="object"<|sep|>'
+        '{"city": "Paris"}<|close|>json<|sep|><|close|>call<|sep|>',
+    ),
+    (functionary, '>>>get_weather\n{"city": "Paris"}'),
+    (
+        gigachat,
+        "<|message_sep|>\n\nfunction call<|role_sep|>\n"
+        '{"name": "get_weather", "arguments": {"city": "Paris"}}',
+    ),
+    (gigachat, '<|function_call|>{"name": "get_weather", "arguments": {"city": "Paris"}}'),
+    (pythonic, '<function_calls>\nget_weather(city="Paris")\n</function_calls>'),
     (gemma, '<|tool_call>call:get_weather{city:<|"|>Paris<|"|>}<tool_call|>'),
     (
         gemma,
@@ -194,7 +274,7 @@ class TestEveryFormat:
         end = text.rindex("Paris") + len("Paris")
         early = [part for piece in text[:end] for part in stream.feed(piece)]
         assert [part for part in early if isinstance(part, Text)] == []
-        late = [part for piece in text[end : end + 36] for part in stream.feed(piece)]
+        late = [part for piece in text[end : end + 48] for part in stream.feed(piece)]
         assert calls_in([*early, *late])
 
     def test_a_call_of_an_unknown_tool_is_text(self, family: Any, text: str) -> None:
@@ -239,6 +319,32 @@ SEVERAL = [
         '{"name": "get_time", "parameters": {}}',
     ),
     (pythonic, "[get_weather(city='Paris'), get_time()]"),
+    (pythonic, "<function_calls>\nget_weather(city='Paris')\n\nget_time()\n</function_calls>"),
+    (pythonic, "```tool_code\nget_weather(city='Paris')\nget_time()\n```"),
+    (pythonic, "<function_calls>\nget_weather(city='Paris')\nget_time()"),
+    (functionary, '>>>get_weather\n{"city": "Paris"}>>>get_time\n{}'),
+    (
+        minimax,
+        ']<]minimax[>[<tool_call>\n]<]minimax[>[<invoke name="get_weather">'
+        "]<]minimax[>[<city>Paris]<]minimax[>[</city>]<]minimax[>[</invoke>\n"
+        ']<]minimax[>[<invoke name="get_time">]<]minimax[>[</invoke>\n]<]minimax[>[</tool_call>',
+    ),
+    (
+        kimi_k3,
+        '<|open|>tools<|sep|><|open|>call tool="get_weather" index="1"<|sep|>'
+        '<|open|>argument key="city" type="string"<|sep|>Paris<|close|>argument<|sep|>'
+        '<|close|>call<|sep|><|open|>call tool="get_time" index="2"<|sep|><|close|>call<|sep|>'
+        "<|close|>tools<|sep|>",
+    ),
+    (
+        step,
+        "<｜tool_calls_begin｜>\n<｜tool_call_begin｜>function<｜tool_sep｜>"
+        '<steptml:invoke name="get_weather">\n'
+        '<steptml:parameter name="city">Paris</steptml:parameter>\n'
+        "</steptml:invoke><｜tool_call_end｜>\n<｜tool_call_begin｜>function<｜tool_sep｜>"
+        '<steptml:invoke name="get_time">\n</steptml:invoke><｜tool_call_end｜>\n'
+        "<｜tool_calls_end｜>",
+    ),
     (
         deepseek,
         "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n"
@@ -362,6 +468,82 @@ def test_a_tagged_parameter_that_is_not_of_its_type_stays_text() -> None:
     assert read(hermes.FORMAT, text) == [("get_weather", {"days": "two\nor three"})]
 
 
+class TestMiniMaxValues:
+    """Tags within tags are objects and lists, and what stands alone is as the tool defines it."""
+
+    TOOLBOX = Toolbox(
+        [
+            tool(
+                "f",
+                text="string",
+                count="integer",
+                list={"type": "array", "items": {"type": "string"}},
+                seats={
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {"row": {"type": "integer"}, "item": {"type": "string"}},
+                    },
+                },
+                empty="array",
+                none="object",
+            )
+        ]
+    )
+
+    def read(self, arguments: str) -> list[Any]:
+        mark = "]<]minimax[>["
+        text = arguments.replace("<", f"{mark}<")
+        call = f'{mark}<tool_call>{mark}<invoke name="f">{text}{mark}</invoke>'
+        return summary(parts(CallParser(minimax.FORMAT, self.TOOLBOX), in_pieces(call, 3)))
+
+    @pytest.mark.parametrize(
+        ("text", "arguments"),
+        [
+            ("<text>12</text><count>12</count>", {"text": "12", "count": 12}),
+            ("<text>\n a\n</text>", {"text": "\n a\n"}),
+            ("<text></text>", {"text": ""}),
+            ("<count>two</count>", {"count": "two"}),
+            ("<list><item>1</item><item></item></list>", {"list": ["1", ""]}),
+            ('<list>["a"]</list>', {"list": ["a"]}),
+            ("<empty></empty><none></none>", {"empty": [], "none": {}}),
+            (
+                "<seats>\n<item><row>3</row></item>\n<item><item>x</item></item></seats>",
+                {"seats": [{"row": 3}, {"item": "x"}]},
+            ),
+            ("<other><a><item>b</item></a></other>", {"other": {"a": ["b"]}}),
+        ],
+    )
+    def test_values(self, text: str, arguments: dict[str, Any]) -> None:
+        assert self.read(text) == [("f", arguments)]
+
+    def test_values_nested_too_deeply_are_text(self) -> None:
+        text = "<a>" * 70 + "x" + "</a>" * 70
+        (found,) = self.read(text)
+        assert isinstance(found, str)
+
+
+def test_kimi_tells_the_types_of_values_and_escapes_names() -> None:
+    toolbox = Toolbox([tool("f", text="string", count="integer")])
+    call = "".join(
+        f'<|open|>argument key="{key}"{kind}<|sep|>{value}<|close|>argument<|sep|>'
+        for key, kind, value in (
+            ("text", ' type="string"', "12"),
+            ("count", ' type="number"', "12"),
+            ("a &amp; &quot;b&quot;", ' type="array"', '["<|sep|>"]'),
+            ("on", ' type="boolean"', "true"),
+            ("plain", "", "\n1\n"),
+        )
+    )
+    text = f'<|open|>tools<|sep|><|open|>call tool="f" index="1"<|sep|>{call}<|close|>call<|sep|>'
+    assert summary(parts(CallParser(kimi_k3.FORMAT, toolbox), in_pieces(text, 4))) == [
+        (
+            "f",
+            {"text": "12", "count": 12, 'a & "b"': ["<|sep|>"], "on": True, "plain": "\n1\n"},
+        )
+    ]
+
+
 class TestHoldingBack:
     @pytest.mark.parametrize(
         "text",
@@ -370,6 +552,8 @@ class TestHoldingBack:
             '{"answer": 42, "list": [1, 2, 3]} [link](http://x) {x} {{y}}',
             "functools is a module; Action: none. <tool_calls> and <|tool_call",
             "[TOOL_CALL] <｜tool",
+            "```python\nget_time()\n```\n```python\nprint([1])\n```\n```tool_code\nprint(1)\n```",
+            '```json\n{"answer": 42}\n```',
         ],
     )
     def test_what_only_looks_like_a_call_is_kept(self, text: str) -> None:

@@ -27,6 +27,9 @@ FRAGMENTS = (
     *('invoke name="get_weather">', '<parameter name="city">', "</invoke>", "call:get_weather{"),
     *("city:", '<|"|>', '<param name="city">', "</param>", 'get_time">', "<|tool_call:name|>"),
     *("<|tool_call:args|>", "functions.", ":0", '{"get_time": {}}', "<|tool_call_end|>"),
+    *("<|open|>", "<|sep|>", "<|close|>", 'argument key="city" type="string"', "call", "tools"),
+    *("]<]minimax[>[", '<invoke name="get_weather">', "<city>", "</city>", "<item>", "</invoke>"),
+    *("<｜tool_sep｜>", '<steptml:invoke name="get_time">', "</steptml:invoke>", ">>>", "\n\n"),
     *("get_weather", "get_time", '{"name": "get_time"}', 'get_weather(city="Paris")'),
     *('{"name": "get_weather", "arguments": {"city": "Paris"}}', "get_time()"),
     *('"name"', '"arguments"', '"get_time"', "{}", "{", "}", "[", "]", "(", ")", ":", ",", ";"),
@@ -34,7 +37,7 @@ FRAGMENTS = (
 )
 
 #: Formats whose arguments aren't one JSON object.
-OTHER_VALUES = ("pythonic", "glm", "invoke", "gemma", "minicpm")
+OTHER_VALUES = ("pythonic", "glm", "invoke", "gemma", "minicpm", "minimax", "step")
 
 texts = st.lists(st.sampled_from(FRAGMENTS), max_size=24).map("".join)
 formats = st.sampled_from(FORMATS)
@@ -92,6 +95,9 @@ def test_any_arguments_come_through(
         "apertus": f'<|tools_prefix|>[{{"get_time": {encoded}}}]<|tools_suffix|>',
         "deepseek": f"<｜tool▁call▁begin｜>get_time<｜tool▁sep｜>{encoded}<｜tool▁call▁end｜>",
         "firefunction": f"functools[{call}]",
+        "functionary": f">>>get_time\n{encoded}",
+        "gigachat": f"<|function_call|>{call}",
+        "kimi-k3": f'<|open|>call tool="get_time"<|sep|><|open|>json<|sep|>{encoded}',
         "granite": f"<|tool_call|>[{call}]",
         "kimi": f"<|tool_call_begin|>functions.get_time:3<|tool_call_argument_begin|>{encoded}",
         "solar": f"<|tool_call:begin|>a<|tool_call:name|>get_time<|tool_call:args|>{encoded}",

@@ -91,6 +91,8 @@ def test_more_templates_of_gguf_files(name: str, form: str) -> None:
         ),
         (GoTemplate("{{ .Tools }} Write <tool_call>. {{ .Prompt }}"), "hermes"),
         (GoTemplate("{{ .Tools }} Write functools[...]. {{ .Prompt }}"), "firefunction"),
+        (go("```json\n" + USUAL + "\n```"), "template"),
+        (GoTemplate("{{ .Tools }} Write ```tool_code``` blocks. {{ .Prompt }}"), "pythonic"),
         (GoTemplate("{{ .Tools }} {{ .Prompt }}"), "llama"),
     ],
 )
@@ -112,6 +114,7 @@ def test_go_templates(template: GoTemplate, form: str) -> None:
             GoTemplate("{{ .Tools }} [TOOL_CALLS]f[ARGS]{} {{ .Prompt }}"),
             "[TOOL_CALLS]get_time[ARGS]",
         ),
+        (GoTemplate("{{ .Tools }} ```tool_code``` {{ .Prompt }}"), "```tool_code\nget_time("),
         (GoTemplate("{{ .Tools }} {{ .Prompt }}"), '{"name": "get_time", "parameters": '),
     ],
 )

@@ -26,6 +26,7 @@ from llamaherd.errors import BadRequest, LlamaherdError, LoadError, LoadTimeout,
 from llamaherd.runner.child import Exit, Frames, Lines
 from llamaherd.runner.process import STOPPED_UNEXPECTEDLY, Runner
 from llamaherd.runner.protocol import (
+    VERSION,
     Chunk,
     Finished,
     Load,
@@ -151,7 +152,7 @@ class TestLoading:
 
     @pytest.mark.anyio
     async def test_another_version_of_the_protocol_is_a_load_error(self) -> None:
-        with pytest.raises(LoadError, match="speaks protocol version 9, not 2"):
+        with pytest.raises(LoadError, match=f"speaks protocol version 9, not {VERSION}"):
             await start("--version", "9")
 
     @pytest.mark.anyio
@@ -199,6 +200,20 @@ class TestRequests:
         async with running() as runner:
             with pytest.raises(LlamaherdError, match="unexpected Tokens"):
                 await reply(runner, "wrong")
+
+    @pytest.mark.anyio
+    async def test_a_reply_is_concluded_once_and_its_end_told(self) -> None:
+        async with running() as runner:
+            generation = runner.generate(prompt("hang"))
+            await anext(generation)
+            generation.conclude()
+            generation.conclude()
+            late, end = [message async for message in generation]
+            assert isinstance(late, Chunk)
+            assert isinstance(end, Finished)
+            assert (end.reason, end.eval_count) == ("stop", 9)
+            generation.conclude()
+            assert await active(runner) == []
 
     @pytest.mark.anyio
     async def test_aclose_cancels(self) -> None:

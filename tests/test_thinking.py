@@ -38,12 +38,15 @@ class TestSplitter:
         assert split("<think>\n\n</think>\n\nyes") == ["yes"]
         assert split("<think></think>") == split("<think>") == []
 
+    def test_the_closing_tag_alone_says_that_there_is_none(self) -> None:
+        assert split("</think>\n\nyes") == split(" </think>yes") == ["yes"]
+
     def test_the_prompt_may_have_opened_it(self) -> None:
         assert split("\nhm</think>\nyes", opened=True) == [("thinks", "hm"), "yes"]
         assert split("hm", opened=True) == [("thinks", "hm")]
 
     @pytest.mark.parametrize(
-        "text", ["yes <think>hm</think>", " \nyes", "", "  ", "<thin", " <thinkable>", "</think>"]
+        "text", ["yes <think>hm</think>", " \nyes", "", "  ", "<thin", " <thinkable>", "</thin"]
     )
     def test_only_what_begins_with_the_tag_thinks(self, text: str) -> None:
         assert split(text) == ([text] if text else [])
@@ -97,6 +100,15 @@ class TestTags:
                 Tags("<|channel>thought", "<channel|>"),
             ),
             (JinjaTemplate("{{ enable_thinking }}", USUAL_TOKENS), USUAL_TAGS),
+            (
+                JinjaTemplate(
+                    "{% for m in messages %}{% if m.thinking %}{{ '<|open|>' ~ 'think<|sep|>' }}"
+                    "{{ m.thinking }}{{ '<|close|>' ~ 'think<|sep|>' }}{% endif %}{{ m.content }}"
+                    "{% endfor %}",
+                    USUAL_TOKENS,
+                ),
+                Tags("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+            ),
         ],
     )
     def test_they_are_told_by_the_template(self, template: Any, tags: Tags) -> None:

@@ -12,7 +12,7 @@ from llamaherd.grammar import Form
 from llamaherd.llama.binding import LlamaBackend
 from llamaherd.llama.loader import ModelSpec, load
 from llamaherd.messages import Tool, ToolCall
-from llamaherd.prompt.channels import CALLS, ChannelParser
+from llamaherd.prompt.channels import GLIMMER, HARMONY, ChannelParser
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.recognise import FALLBACK, TAGGED
 from llamaherd.prompt.parsers.stream import CallFormat, CallParser
@@ -22,10 +22,12 @@ from tests.support.engine import Desk
 from tests.support.models import write_model
 from tests.support.replies import CALL_TAGS, Parser, calls_in, parts
 
-HARMONY = CallFormat("harmony", {}, writings=(CALLS,))
+#: Families whose calls are messages of their own, as formats that have a writing and no reader.
+CHANNELS = {"harmony": HARMONY, "glimmer": GLIMMER}
+MESSAGES = [CallFormat(name, {}, writings=(channels.calls,)) for name, channels in CHANNELS.items()]
 WRITINGS = [
     pytest.param(form, writing, id=f"{form.name}-{number}")
-    for form in (*TAGGED, FALLBACK, HARMONY)
+    for form in (*TAGGED, FALLBACK, *MESSAGES)
     for number, writing in enumerate(form.writings)
 ]
 
@@ -49,8 +51,9 @@ NESTED = {
         "seat": {"$ref": "#/$defs/seat"},
         "note": {"anyOf": [SHORT, {"type": "null"}]},
         "code": {"const": 7},
+        "mark": {"type": "string", "anyOf": [{"const": "a"}, {"maxLength": 2}]},
     },
-    "required": ["seat", "note"],
+    "required": ["seat", "note", "mark"],
     "$defs": {
         "seat": {
             "type": "object",
@@ -94,7 +97,8 @@ def written(desk: Desk, form: Form, seeds: range) -> list[str]:
 def read_back(form: CallFormat, tools: list[Tool], text: str) -> list[ToolCall]:
     """The calls in a text in which there is nothing else."""
     toolbox = Toolbox(tools)
-    parser: Parser = ChannelParser(toolbox) if form is HARMONY else CallParser(form, toolbox)
+    channels = CHANNELS.get(form.name)
+    parser: Parser = ChannelParser(toolbox, channels) if channels else CallParser(form, toolbox)
     found = list(parts(parser, [text]))
     calls = calls_in(found)
     assert len(calls) == len(found), (text, found)
@@ -126,3 +130,11 @@ def test_one_call_is_one(form: CallFormat, writing: Writing, desk: Desk) -> None
     (text,) = written(desk, grammar, range(1, 2))
     (call,) = read_back(form, tools, text)
     assert (call.function.name, call.function.arguments) == ("now", {})
+
+
+def test_a_parameter_without_a_schema_may_be_anything() -> None:
+    free = Tool("function", {"name": "f", "parameters": {"properties": {"a": True, "b": {}}}})
+    for form in (*TAGGED, FALLBACK, *MESSAGES):
+        if form.name != "gemma":
+            for writing in form.writings:
+                assert writing.form(signatures_of([free]), several=True)

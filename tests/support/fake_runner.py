@@ -33,6 +33,7 @@ from llamaherd.runner.protocol import (
     VERSION,
     Cancel,
     Chunk,
+    Conclude,
     Detokenize,
     Detokenized,
     Failed,
@@ -97,6 +98,9 @@ class _Fake:
             case Cancel(id):
                 self.running.discard(id)
                 say(f"cancelled {id}")
+            case Conclude(id):
+                self.running.discard(id)
+                write(Chunk(id, "under way"), Finished(id, "stop", 4, 1, 9, 1))
             case Shutdown() if not self.flags.ignores_shutdown:
                 sys.exit(0)
 

@@ -90,19 +90,22 @@ def write_model(
     )
 
 
-def write_parrot(path: Path, text: str, *, n_ctx: int = 512, step: int = 4) -> Path:
+def write_parrot(
+    path: Path, text: str, *, n_ctx: int = 512, step: int = 4, endless: bool = False
+) -> Path:
     """A model that answers every prompt with exactly ``text``, whatever the sampling options.
 
     It writes ``step`` or a few more characters with each token. Every piece of the text is a token
     of its own, whose successor is the next piece; any other token is followed by the first, so
-    prompts must not end with a piece of the text. All layers pass on what they are given.
+    prompts must not end with a piece of the text. All layers pass on what they are given. If it is
+    ``endless``, the last piece is written again and again.
     """
     known = _vocabulary(True)[0]
     pieces = _pieces(text, step, set(known))
     n_embd = -(-(len(pieces) + 1) // 32) * 32
     # A token's embedding says how many pieces have been written; that column holds what follows.
     places = [*(0 for _ in known), *range(1, len(pieces) + 1)]
-    following = [*range(len(known), len(places)), _EOS]
+    following = [*range(len(known), len(places)), len(places) - 1 if endless else _EOS]
     output = np.zeros((len(places), n_embd), np.float32)
     output[following, range(len(following))] = 5 * _LOGIT_SCALE
     keys = {

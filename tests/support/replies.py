@@ -40,6 +40,7 @@ CALL_TAGS = [
     *("<｜tool▁calls▁end｜>", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
     *("<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"),
     *("<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>", "</parameter>"),
+    *("<|open|>", "<|close|>", "<|sep|>", "<|function_call|>", "<|message_sep|>", "]<]minimax[>["),
 ]
 
 

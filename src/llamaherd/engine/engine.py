@@ -87,6 +87,15 @@ class Engine:
                 self._retire(sequence)
                 return
 
+    def conclude(self, request_id: int) -> None:
+        """End a reply that is being written as if it had come to its end; others are ignored."""
+        self._write()
+        for sequence in self._running:
+            if sequence.id == request_id:
+                self._finish(sequence, "stop")
+                break
+        self._flush()
+
     def interrupt(self, request_id: int) -> None:
         """Cut the running step short if it reads this request's prompt; ``cancel`` must follow.
 

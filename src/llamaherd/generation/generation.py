@@ -102,7 +102,13 @@ class Generation:
             prompt_read(len(tokens))
             parser = await parser_of(model.template, prompt, request.tools, request.think)
             form = await form_of(model.template, prompt, request)
-            reading = Reading(prompt, len(tokens), parser, logprobs=request.logprobs)
+            reading = Reading(
+                prompt,
+                len(tokens),
+                parser,
+                logprobs=request.logprobs,
+                parallel=request.tool_choice.parallel,
+            )
             writing = _write(grant, tokens, options, request, form)
             reply = self._reply(writing, reading, grant, started, model)
             async with aclosing(reply) as events:
@@ -169,7 +175,10 @@ class Generation:
                 elif not has_begun:
                     has_begun = True
                     self._observe(TextBegan(name, duration))
-                for event in reading.events(message):
+                events = reading.events(message)
+                if reading.complete:
+                    writing.conclude()
+                for event in events:
                     yield event
                 if isinstance(message, Finished):
                     context = [] if conversation is None else [*conversation, *message.tokens]

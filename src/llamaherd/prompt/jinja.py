@@ -3,7 +3,8 @@
 The conventions are those of ``apply_chat_template`` in Transformers: the variables ``messages``,
 ``tools``, ``documents``, ``add_generation_prompt`` and the special tokens, the functions
 ``raise_exception`` and ``strftime_now``, a plain ``tojson``. On top come the variables that
-templates ask for to switch thinking (``enable_thinking``, ``thinking``, ``reasoning_effort``).
+templates ask for to switch thinking (``enable_thinking``, ``thinking``, ``thinking_mode``) and to
+tell how much (``reasoning_effort``, ``thinking_effort``, ``reasoning_strength``).
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ _LONGEST_REFUSAL: Final = 1000
 #: A variable with the tools as text.
 _OLDER_TOOLS: Final = "functions"
 
+#: How templates call the level of ``think``.
+_EFFORT_NAMES: Final = ("reasoning_effort", "thinking_effort", "reasoning_strength")
+
 #: What a template that knows of thinking mentions.
-_THINKING_NAMES: Final = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
+_THINKING_NAMES: Final = frozenset({"enable_thinking", "thinking", "thinking_mode", *_EFFORT_NAMES})
 _THINKING_TEXTS: Final = ("</think>", "[/THINK]", "reasoning_content")
 
 
@@ -215,9 +219,13 @@ def _reason(error: BaseException) -> str:
 def _thinking(think: Think) -> dict[str, Any]:
     if think is None:
         return {}
-    variables: dict[str, Any] = {"enable_thinking": bool(think), "thinking": bool(think)}
+    variables: dict[str, Any] = {
+        "enable_thinking": bool(think),
+        "thinking": bool(think),
+        "thinking_mode": "enabled" if think else "disabled",
+    }
     if isinstance(think, str):
-        variables["reasoning_effort"] = think
+        variables |= dict.fromkeys(_EFFORT_NAMES, think)
     return variables
 
 

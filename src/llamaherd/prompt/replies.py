@@ -7,7 +7,8 @@ from typing import Protocol
 
 from llamaherd.events import Text, Thinking, ToolCalls
 from llamaherd.messages import Tool
-from llamaherd.prompt.channels import ChannelParser, writes_channels
+from llamaherd.prompt.channels import ChannelParser, channels_of
+from llamaherd.prompt.frames import Unframer, frame_of
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.recognise import recognise_calls
 from llamaherd.prompt.parsers.stream import CallParser
@@ -18,7 +19,7 @@ Part = Text | Thinking | ToolCalls
 
 
 class ReplyParser(Protocol):
-    """Turns one reply into events, piece by piece."""
+    """Turns one reply into events, piece by piece; each call is an event of its own."""
 
     def feed(self, text: str) -> Sequence[Part]: ...
 
@@ -26,37 +27,58 @@ class ReplyParser(Protocol):
         """What was held back, once the reply has come to its end."""
 
 
-class TaggedReplyParser:
-    """Takes thinking and then tool calls out of one reply; either may be None."""
+class _Stage(Protocol):
+    """Takes something out of the text that it is given."""
 
-    def __init__(self, thinking: TagSplitter | None, calls: CallParser | None) -> None:
-        self._thinking = thinking
-        self._calls = calls
+    def feed(self, text: str) -> Sequence[Part]: ...
+
+    def finish(self) -> Sequence[Part]: ...
+
+
+class TaggedReplyParser:
+    """Takes thinking, then the frame of the answer, then tool calls out of one reply.
+
+    Each may be None. ``begun`` is what the prompt already has of the reply.
+    """
+
+    def __init__(
+        self,
+        thinking: TagSplitter | None,
+        calls: CallParser | None,
+        frame: Unframer | None = None,
+        begun: str = "",
+    ) -> None:
+        self._stages: list[_Stage] = [stage for stage in (thinking, frame, calls) if stage]
+        self._begun = begun
 
     def feed(self, text: str) -> Sequence[Part]:
-        return self._without_calls(self._thinking.feed(text) if self._thinking else [Text(text)])
+        text, self._begun = self._begun + text, ""
+        return self._pass_on([Text(text)], self._stages)
 
     def finish(self) -> Sequence[Part]:
-        parts = self._without_calls(self._thinking.finish() if self._thinking else [])
-        return [*parts, *(self._calls.finish() if self._calls else [])]
+        parts: list[Part] = []
+        for index, stage in enumerate(self._stages):
+            parts += self._pass_on(stage.finish(), self._stages[index + 1 :])
+        return parts
 
-    def _without_calls(self, parts: Sequence[Text | Thinking]) -> list[Part]:
-        found: list[Part] = []
-        for part in parts:
-            if self._calls and isinstance(part, Text):
-                found += self._calls.feed(part.text)
-            else:
-                found.append(part)
-        return found
+    def _pass_on(self, parts: Sequence[Part], stages: Sequence[_Stage]) -> Sequence[Part]:
+        """What the ``stages`` one after the other make of the texts."""
+        for stage in stages:
+            found: list[Part] = []
+            for part in parts:
+                found += stage.feed(part.text) if isinstance(part, Text) else [part]
+            parts = found
+        return parts
 
 
 def is_plain(template: PromptTemplate, *, tools: Sequence[Tool], think: Think) -> bool:
     """Whether a reply is nothing but text and needs no parser.
 
     As in Ollama, thinking is looked for only if it was asked for, calls only if there are tools.
-    A model that answers in channels always does.
+    A model that answers in channels or in a frame always does.
     """
-    return not tools and not think and not writes_channels(template)
+    framed = channels_of(template) or frame_of(template)
+    return not tools and not think and not framed
 
 
 def reply_parser(
@@ -64,11 +86,14 @@ def reply_parser(
 ) -> ReplyParser:
     """What parses the reply to ``prompt``."""
     toolbox = Toolbox(tools)
-    if writes_channels(template):
-        return ChannelParser(toolbox)
+    if channels := channels_of(template):
+        return ChannelParser(toolbox, channels)
     thinking = None
     if think:
         tags = thinking_tags(template)
         thinking = TagSplitter(tags, opened=prompt.rstrip().endswith(tags.opening))
     calls = CallParser(recognise_calls(template), toolbox) if tools else None
-    return TaggedReplyParser(thinking, calls)
+    frame = frame_of(template)
+    if frame is None:
+        return TaggedReplyParser(thinking, calls)
+    return TaggedReplyParser(thinking, calls, Unframer(frame), frame.begun_by(prompt))

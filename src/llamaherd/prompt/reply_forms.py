@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from llamaherd.errors import FieldError, FormatError
 from llamaherd.grammar import Blank, Exactly, Form, Grammar, InOrder, OneOf, Until, optional
 from llamaherd.messages import Tool, ToolChoice
-from llamaherd.prompt.channels import ANSWER, CALLS, THOUGHTS, writes_channels
+from llamaherd.prompt.channels import Channels, channels_of
+from llamaherd.prompt.frames import frame_of
 from llamaherd.prompt.parsers.recognise import recognise_writing
 from llamaherd.prompt.parsers.writing import signatures_of
 from llamaherd.prompt.tags import thinking_tags
@@ -51,12 +54,17 @@ def reply_form(
     """
     calls = None
     if choice.mode == "required":
-        calls, grammar = _calls(template, tools, choice, relaxed=False), None
+        calls, grammar = _calls(template, prompt, tools, choice, relaxed=False), None
     elif tools and grammar:
-        calls = _possible_calls(template, tools, choice)
-    if writes_channels(template):
-        return _in_channels(calls, grammar)
-    alternatives = tuple(form for form in (calls, grammar) if form)
+        calls = _possible_calls(template, prompt, tools, choice)
+    if channels := channels_of(template):
+        return _in_channels(channels, calls, grammar)
+    frame = frame_of(template)
+    answer: Form | None = grammar
+    if frame:
+        answer = frame.around(grammar, prompt) if grammar else None
+        calls = frame.before(calls, prompt) if calls else None
+    alternatives = tuple(form for form in (calls, answer) if form)
     if not alternatives:
         return None
     body = alternatives[0] if len(alternatives) == 1 else OneOf(alternatives)
@@ -64,29 +72,38 @@ def reply_form(
 
 
 def _calls(
-    template: PromptTemplate, tools: Sequence[Tool], choice: ToolChoice, *, relaxed: bool
+    template: PromptTemplate,
+    prompt: str,
+    tools: Sequence[Tool],
+    choice: ToolChoice,
+    *,
+    relaxed: bool,
 ) -> Form:
-    writing = CALLS if writes_channels(template) else recognise_writing(template)
+    channels = channels_of(template)
+    writing = channels.calls if channels else recognise_writing(template)
     if writing is None:
         raise FormatError("tool_choice: calls can't be required in the way this model writes them")
+    if frame := frame_of(template):
+        opening = writing.opening.removeprefix(frame.begun_by(prompt))
+        writing = msgspec.structs.replace(writing, opening=opening)
     return writing.form(signatures_of(tools, relaxed=relaxed), several=choice.parallel)
 
 
 def _possible_calls(
-    template: PromptTemplate, tools: Sequence[Tool], choice: ToolChoice
+    template: PromptTemplate, prompt: str, tools: Sequence[Tool], choice: ToolChoice
 ) -> Form | None:
     """None where tools can't be called within a grammar: then what was asked for is the format."""
     try:
-        return _calls(template, tools, choice, relaxed=True)
+        return _calls(template, prompt, tools, choice, relaxed=True)
     except FormatError:
         return None
 
 
-def _in_channels(calls: Form | None, grammar: Grammar | None) -> Form | None:
+def _in_channels(channels: Channels, calls: Form | None, grammar: Grammar | None) -> Form | None:
     """A model that answers in channels always may think."""
-    answer = InOrder((Exactly(ANSWER), grammar)) if grammar else None
+    answer = InOrder((Exactly(channels.answer), grammar)) if grammar else None
     alternatives = tuple(form for form in (calls, answer) if form)
-    return InOrder((optional(THOUGHTS), OneOf(alternatives))) if alternatives else None
+    return InOrder((optional(channels.thoughts), OneOf(alternatives))) if alternatives else None
 
 
 def _thinking(template: PromptTemplate, prompt: str) -> Form:

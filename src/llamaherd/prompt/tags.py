@@ -8,9 +8,11 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from llamaherd.errors import LlamaherdError
 from llamaherd.events import Text, Thinking
+from llamaherd.messages import Message
 from llamaherd.prompt import go_ast
-from llamaherd.prompt.template import GoTemplate, PromptTemplate
+from llamaherd.prompt.template import GoTemplate, PromptTemplate, Values
 
 
 class Tags(Struct, frozen=True):
@@ -28,12 +30,19 @@ _FAMILIES: Final = (
     Tags("[THINK]", "[/THINK]"),
     Tags("<seed:think>", "</seed:think>"),
     Tags("<mm:think>", "</mm:think>"),
+    Tags("<longcat_think>", "</longcat_think>"),
     Tags("<reasoning>", "</reasoning>"),
     Tags("<thinking>", "</thinking>"),
     Tags("<|inner_prefix|>", "<|inner_suffix|>"),
     Tags("<|channel>thought", "<channel|>"),
     Tags("<think:opensource>", "</think:opensource>"),
+    Tags("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+    Tags("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
 )
+
+#: Thinking and an answer that no template has in its text.
+_THOUGHT: Final = "\u2063\u2063"
+_ANSWER: Final = "\u2064\u2064"
 
 
 @lru_cache(maxsize=64)
@@ -41,14 +50,26 @@ def thinking_tags(template: PromptTemplate) -> Tags:
     """The tags of models with this template, by default the usual ones.
 
     As in Ollama, a Go template tells them by the texts at both ends of the block that prints a
-    message's ``.Thinking``.
+    message's ``.Thinking``. Any other tells them by what it writes before thinking, or mentions.
     """
     if isinstance(template, GoTemplate):
         found = [tags for block in template.tree.blocks.values() for tags in _tags_in(block)]
         if found:
             return found[-1]
+    before, shown, _ = _render_thinking(template).partition(_THOUGHT)
+    written = (tags for tags in _FAMILIES if shown and before.rstrip().endswith(tags.opening))
     named = (tags for tags in _FAMILIES if tags.closing in template.text)
-    return next(named, USUAL_TAGS)
+    return next(written, None) or next(named, USUAL_TAGS)
+
+
+def _render_thinking(template: PromptTemplate) -> str:
+    """A conversation whose last message thinks; empty if the template doesn't take it."""
+    answer = Message(role="assistant", content=_ANSWER, thinking=_THOUGHT)
+    messages = (Message(role="user", content="go"), answer)
+    try:
+        return template.render(Values(messages=messages, think=True))
+    except LlamaherdError:
+        return ""
 
 
 def _tags_in(block: go_ast.Block) -> Iterator[Tags]:
@@ -76,7 +97,8 @@ class TagSplitter:
     """Splits a text into thinking and answer while it is being written.
 
     Only a reply that begins with the opening tag thinks; ``opened`` says that the prompt has it
-    already. White space after either tag belongs to neither, as in Ollama.
+    already. White space after either tag belongs to neither, as in Ollama. Models that need not
+    think may say so by the closing tag alone.
     """
 
     def __init__(self, tags: Tags = USUAL_TAGS, *, opened: bool = False) -> None:
@@ -112,7 +134,10 @@ class TagSplitter:
         if start.startswith(self._tags.opening):
             self._held = start[len(self._tags.opening) :]
             self._state = "thinking"
-        elif self._tags.opening.startswith(start):
+        elif start.startswith(self._tags.closing):
+            self._held = start[len(self._tags.closing) :]
+            self._state = "after"
+        elif self._tags.opening.startswith(start) or self._tags.closing.startswith(start):
             return False
         else:
             self._state = "after"

@@ -32,6 +32,7 @@ from llamaherd.runner.frames import FrameWriter, read_frame
 from llamaherd.runner.protocol import (
     VERSION,
     Cancel,
+    Conclude,
     Detokenize,
     Detokenized,
     Embed,
@@ -175,6 +176,9 @@ class Runner:
             for engine in (self._engine, self._embedder):
                 if engine is not None:
                     engine.cancel(message.id)
+        elif isinstance(message, Conclude):
+            if self._engine is not None:
+                self._engine.conclude(message.id)
         else:
             raise ProtocolError(f"unexpected {type(message).__name__} after loading")
 

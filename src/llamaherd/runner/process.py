@@ -29,6 +29,7 @@ from llamaherd.runner.protocol import (
     VERSION,
     Cancel,
     Chunk,
+    Conclude,
     Detokenize,
     Detokenized,
     Failed,
@@ -79,6 +80,7 @@ class Generation:
         self._request = request
         self._inbox = inbox
         self._ended = False
+        self._concluded = False
 
     def __aiter__(self) -> Self:
         return self
@@ -98,6 +100,12 @@ class Generation:
         if isinstance(message, Finished):
             return message
         raise failure(message)
+
+    def conclude(self) -> None:
+        """Have the reply end where it is; ``Finished`` comes after what is under way."""
+        if not (self._ended or self._concluded):
+            self._concluded = True
+            self._runner._conclude(self._request)
 
     def close(self) -> None:
         """``aclose`` for code that can't wait; it never has to."""
@@ -350,6 +358,10 @@ class Runner:
     def _cancel(self, request: int) -> None:
         if self._inboxes.pop(request, None) is not None:
             self._child.send(Cancel(request))
+
+    def _conclude(self, request: int) -> None:
+        if request in self._inboxes:
+            self._child.send(Conclude(request))
 
     async def _ask(self, question: Callable[[int], ServerMessage], kind: type[Answer]) -> Answer:
         with self.exchange(question) as inbox:

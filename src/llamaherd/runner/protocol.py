@@ -20,7 +20,7 @@ from msgspec import Struct, field
 from llamaherd.events import WrittenToken
 from llamaherd.grammar import Form
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 #: The largest frame that a reader accepts, in bytes.
 MAX_FRAME: Final = 1 << 30
@@ -164,11 +164,17 @@ class Cancel(_Message, tag="cancel"):
     id: int
 
 
+class Conclude(_Message, tag="conclude"):
+    """End a reply where it is: its ``Finished`` follows, perhaps after chunks under way."""
+
+    id: int
+
+
 class Shutdown(_Message, tag="shutdown"):
     """End the process."""
 
 
-ServerMessage = Load | Generate | Embed | Tokenize | Detokenize | Cancel | Shutdown
+ServerMessage = Load | Generate | Embed | Tokenize | Detokenize | Cancel | Conclude | Shutdown
 
 # --- runner to server -----------------------------------------------------------------------
 

@@ -7,13 +7,16 @@
     <arg_value>Paris</arg_value>
     </tool_call>
 
-Hunyuan 3 has a suffix in all its tags, another tag after the name and one around all calls.
+Hunyuan 3 has a suffix in all its tags, another tag after the name and one around all calls. Its
+preview lacks the suffix, and LongCat has a prefix instead, as in ``<longcat_tool_call>``.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Any, Final
+
+from msgspec import Struct
 
 from llamaherd.grammar import Exactly, Form, InOrder
 from llamaherd.prompt.parsers.calls import Toolbox
@@ -23,52 +26,68 @@ from llamaherd.prompt.parsers.stream import CallFormat, CallReader
 from llamaherd.prompt.parsers.writing import CallForm, Signature, Writing
 
 _NAME: Final = re.compile(r"[^<>\s]*")
-_HUNYUAN: Final = ":opensource"
 
 
-def _reader(suffix: str) -> CallReader:
+class _Tags(Struct, frozen=True):
+    """Words around which a family's tags are made, by what stands before and after them."""
+
+    before: str = ""
+    after: str = ""
+
+    def opening(self, word: str) -> str:
+        return f"<{self.before}{word}{self.after}>"
+
+    def closing(self, word: str) -> str:
+        return f"</{self.before}{word}{self.after}>"
+
+
+_GLM: Final = _Tags()
+_HUNYUAN: Final = _Tags(after=":opensource")
+_LONGCAT: Final = _Tags(before="longcat_")
+
+
+def _reader(tags: _Tags) -> CallReader:
     def read(source: Source, toolbox: Toolbox) -> Reading[None]:
-        if (yield from source.optional(f"<tool_calls{suffix}>")):
+        if (yield from source.optional(tags.opening("tool_calls"))):
             yield from source.skip(SPACE)
-        yield from _read_call(source, toolbox, suffix)
-        while (yield from source.optional(f"<tool_call{suffix}>")):
-            yield from _read_rest(source, toolbox, suffix)
-        yield from source.optional(f"</tool_calls{suffix}>")
+        yield from _read_call(source, toolbox, tags)
+        while (yield from source.optional(tags.opening("tool_call"))):
+            yield from _read_rest(source, toolbox, tags)
+        yield from source.optional(tags.closing("tool_calls"))
 
     return read
 
 
-def _read_call(source: Source, toolbox: Toolbox, suffix: str) -> Reading[None]:
-    yield from source.literal(f"<tool_call{suffix}>")
-    yield from _read_rest(source, toolbox, suffix)
+def _read_call(source: Source, toolbox: Toolbox, tags: _Tags) -> Reading[None]:
+    yield from source.literal(tags.opening("tool_call"))
+    yield from _read_rest(source, toolbox, tags)
 
 
-def _read_rest(source: Source, toolbox: Toolbox, suffix: str) -> Reading[None]:
+def _read_rest(source: Source, toolbox: Toolbox, tags: _Tags) -> Reading[None]:
     yield from source.skip(SPACE)
     name = yield from source.skip(_NAME)
     toolbox.require(name)
-    yield from source.optional(f"<tool_sep{suffix}>")
+    yield from source.optional(tags.opening("tool_sep"))
     arguments: dict[str, Any] = {}
-    while (yield from source.optional(f"<arg_key{suffix}>")):
-        key = (yield from source.until(f"</arg_key{suffix}>")).strip()
+    while (yield from source.optional(tags.opening("arg_key"))):
+        key = (yield from source.until(tags.closing("arg_key"))).strip()
         yield from source.skip(SPACE)
-        yield from source.literal(f"<arg_value{suffix}>")
+        yield from source.literal(tags.opening("arg_value"))
         schema = toolbox.properties(name).get(key)
-        arguments[key] = yield from read_value(source, schema, f"</arg_value{suffix}>")
+        arguments[key] = yield from read_value(source, schema, tags.closing("arg_value"))
     yield toolbox.call(name, arguments)
-    yield from source.optional(f"</tool_call{suffix}>")
+    yield from source.optional(tags.closing("tool_call"))
 
 
-def _writer(suffix: str, after_name: str, line: str) -> CallForm:
+def _writer(tags: _Tags, after_name: str, line: str) -> CallForm:
+    def tag(name: str, _: bool) -> str:
+        key = f"{tags.opening('arg_key')}{name}{tags.closing('arg_key')}"
+        return f"{key}{line}{tags.opening('arg_value')}"
+
     def write(signature: Signature) -> Form:
-        head = Exactly(f"<tool_call{suffix}>{signature.name}{after_name}{line}")
-        parameters = write_parameters(
-            signature,
-            lambda name, _: f"<arg_key{suffix}>{name}</arg_key{suffix}>{line}<arg_value{suffix}>",
-            f"</arg_value{suffix}>",
-            line,
-        )
-        return InOrder((head, parameters, Exactly(f"</tool_call{suffix}>")))
+        head = Exactly(f"{tags.opening('tool_call')}{signature.name}{after_name}{line}")
+        parameters = write_parameters(signature, tag, tags.closing("arg_value"), line)
+        return InOrder((head, parameters, Exactly(tags.closing("tool_call"))))
 
     return write
 
@@ -76,20 +95,21 @@ def _writer(suffix: str, after_name: str, line: str) -> CallForm:
 FORMAT: Final = CallFormat(
     "glm",
     {
-        "<tool_call>": _reader(""),
-        f"<tool_calls{_HUNYUAN}>": _reader(_HUNYUAN),
-        f"<tool_call{_HUNYUAN}>": _reader(_HUNYUAN),
+        tags.opening(word): _reader(tags)
+        for tags in (_GLM, _HUNYUAN, _LONGCAT)
+        for word in ("tool_calls", "tool_call")
     },
-    marks=("<arg_key>", "<arg_key:"),
+    marks=("<arg_key>", "<arg_key:", _LONGCAT.opening("tool_call")),
     writings=(
         Writing(
-            _writer(_HUNYUAN, f"<tool_sep{_HUNYUAN}>", "\n"),
-            opening=f"<tool_calls{_HUNYUAN}>\n",
+            _writer(_HUNYUAN, _HUNYUAN.opening("tool_sep"), "\n"),
+            opening=f"{_HUNYUAN.opening('tool_calls')}\n",
             separator="\n",
-            closing=f"\n</tool_calls{_HUNYUAN}>",
-            mark=f"<tool_call{_HUNYUAN}>",
+            closing=f"\n{_HUNYUAN.closing('tool_calls')}",
+            mark=_HUNYUAN.opening("tool_call"),
         ),
-        Writing(_writer("", "", ""), mark="</arg_key><arg_value>"),
-        Writing(_writer("", "", "\n"), separator="\n"),
+        Writing(_writer(_LONGCAT, "", "\n"), separator="\n", mark=_LONGCAT.opening("tool_call")),
+        Writing(_writer(_GLM, "", ""), mark="</arg_key><arg_value>"),
+        Writing(_writer(_GLM, "", "\n"), separator="\n"),
     ),
 )

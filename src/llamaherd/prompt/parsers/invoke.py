@@ -1,4 +1,4 @@
-"""Calls as ``invoke`` tags with a tag for each parameter: MiniMax M2, DeepSeek V3.2.
+"""Calls as ``invoke`` tags with a tag for each parameter: MiniMax M2, DeepSeek V3.2, Muse Glimmer.
 
 ::
 
@@ -13,7 +13,9 @@
     </｜DSML｜invoke>
     </｜DSML｜function_calls>
 
-DeepSeek V4 says ``tool_calls`` instead of ``function_calls``.
+DeepSeek V4 says ``tool_calls`` instead of ``function_calls``, V4.1 has a space before each word,
+and GigaChat 3.5 writes GCML in place of DSML. Muse Glimmer's tags begin with ``atem:``. Neither
+they nor those of dots, within ``dots_function_call``, say what a value is.
 """
 
 from __future__ import annotations
@@ -30,9 +32,16 @@ from llamaherd.prompt.parsers.writing import CallForm, Signature, Writing
 #: What stands around all calls, and what every other tag begins with.
 _FAMILIES: Final = (
     ("minimax:tool_call", ""),
+    ("dots_function_call", ""),
+    ("atem:function_calls", "atem:"),
     ("｜DSML｜function_calls", "｜DSML｜"),
     ("｜DSML｜tool_calls", "｜DSML｜"),
+    ("｜DSML｜ calls", "｜DSML｜ "),
+    ("｜GCML｜tool_calls", "｜GCML｜"),
 )
+
+#: The prefixes of tags that say whether a value is a text.
+_TELLING: Final = ("｜DSML｜", "｜DSML｜ ", "｜GCML｜")
 
 #: How DeepSeek says whether a value is a text; what it isn't is JSON.
 _KINDS: Final[dict[str, Any]] = {
@@ -47,15 +56,16 @@ def _reader(around: str, prefix: str) -> CallReader:
         yield from source.literal(f"<{around}>")
         yield from source.skip(SPACE)
         yield from source.literal(f"<{prefix}invoke")
-        yield from _read_call(source, toolbox, prefix)
+        yield from read_invocation(source, toolbox, prefix)
         while (yield from source.optional(f"<{prefix}invoke")):
-            yield from _read_call(source, toolbox, prefix)
+            yield from read_invocation(source, toolbox, prefix)
         yield from source.optional(f"</{around}>")
 
     return read
 
 
-def _read_call(source: Source, toolbox: Toolbox, prefix: str) -> Reading[None]:
+def read_invocation(source: Source, toolbox: Toolbox, prefix: str) -> Reading[None]:
+    """A call from behind the word ``invoke`` of its first tag."""
     yield from source.literal(' name="')
     name = yield from source.until('">')
     toolbox.require(name)
@@ -72,15 +82,17 @@ def _read_call(source: Source, toolbox: Toolbox, prefix: str) -> Reading[None]:
     yield toolbox.call(name, arguments)
 
 
-def _writer(prefix: str) -> CallForm:
+def invocation(prefix: str, before: str = "", after: str = "") -> CallForm:
+    """A call in tags that begin with ``prefix``, between two texts."""
+
     def tag(name: str, text: bool) -> str:
-        kind = f' string="{"true" if text else "false"}"' if prefix else ""
+        kind = f' string="{"true" if text else "false"}"' if prefix in _TELLING else ""
         return f'<{prefix}parameter name="{name}"{kind}>'
 
     def write(signature: Signature) -> Form:
-        head = Exactly(f'<{prefix}invoke name="{signature.name}">\n')
+        head = Exactly(f'{before}<{prefix}invoke name="{signature.name}">\n')
         parameters = write_parameters(signature, tag, f"</{prefix}parameter>", "\n")
-        return InOrder((head, parameters, Exactly(f"</{prefix}invoke>")))
+        return InOrder((head, parameters, Exactly(f"</{prefix}invoke>{after}")))
 
     return write
 
@@ -88,10 +100,16 @@ def _writer(prefix: str) -> CallForm:
 FORMAT: Final = CallFormat(
     "invoke",
     {f"<{around}>": _reader(around, prefix) for around, prefix in _FAMILIES},
-    marks=("<minimax:tool_call>", "<｜DSML｜"),
+    marks=(
+        "<minimax:tool_call>",
+        "<dots_function_call>",
+        "<atem:function_calls>",
+        "<｜DSML｜",
+        "<｜GCML｜",
+    ),
     writings=tuple(
         Writing(
-            _writer(prefix),
+            invocation(prefix),
             opening=f"<{around}>\n",
             separator="\n",
             closing=f"\n</{around}>",

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from llamaherd.prompt.parsers.calls import Toolbox, read_calls
+from llamaherd.prompt.parsers.fences import JSON_FENCES, PYTHON_FENCES
 from llamaherd.prompt.parsers.function_tags import read_function_tag
 from llamaherd.prompt.parsers.python_calls import read_python_call, read_python_list
 from llamaherd.prompt.parsers.source import SPACE, Reading, Source
@@ -49,7 +50,8 @@ FORMAT: Final = CallFormat(
     {
         "{": tagged("", ";"),
         "[": _read_bracket,
-        "```json": tagged("```json", "```"),
+        **JSON_FENCES,
+        **PYTHON_FENCES,
         "<|python_tag|>": _read_python_tag,
         "<function=": read_function_tag,
     },

@@ -37,10 +37,11 @@ def is_text(schema: Any) -> bool:
     return isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
 
 
-def read_value(source: Source, schema: Any, closing: str) -> Reading[Any]:
+def read_value(source: Source, schema: Any, closing: str, *, exact: bool = False) -> Reading[Any]:
     """What stands before ``closing``, which is read too.
 
-    The line breaks next to the tags aren't part of a text. What should be JSON and isn't is a text.
+    The line breaks next to the tags aren't part of a text, unless it is ``exact``. What should be
+    JSON and isn't is a text.
     """
     if not is_text(schema):
         start = source.position
@@ -53,7 +54,8 @@ def read_value(source: Source, schema: Any, closing: str) -> Reading[Any]:
             pass
         source.position = start
     text = yield from source.until(closing)
-    text = text.removeprefix("\n").removesuffix("\n")
+    if not exact:
+        text = text.removeprefix("\n").removesuffix("\n")
     return text if is_text(schema) else _decoded(text)
 
 
@@ -71,22 +73,23 @@ def write_parameters(
     after: str = "",
     *,
     lines: bool = False,
+    exact: bool = False,
 ) -> Form:
     """Each parameter as ``tag`` of its name and whether it is a text, its value, ``closing``.
 
-    With ``lines`` a value has lines of its own; ``after`` follows each parameter. Raises
-    ``FormatError`` for what can't be guaranteed of a text that stands as it is.
+    With ``lines`` a value has lines of its own; ``after`` follows each parameter. ``exact`` is that
+    of ``write_text``. Raises ``FormatError`` for what can't be guaranteed of a text that stands as
+    it is.
     """
     parts: list[Form] = []
     edge = "\n" if lines else ""
     for parameter in signature.parameters():
-        if _UNFIT.search(parameter.name) or not parameter.name:
-            raise FormatError(f"{parameter.field}: this name has no place in a tag")
+        check_name(parameter)
         text = is_text(parameter.schema)
         form = InOrder(
             (
                 Exactly(tag(parameter.name, text) + edge),
-                _text(parameter, closing, edge) if text else parameter.value(),
+                write_text(parameter, closing, edge, exact=exact) if text else parameter.value(),
                 Exactly(after if text else f"{edge}{closing}{after}"),
             )
         )
@@ -94,9 +97,22 @@ def write_parameters(
     return InOrder(tuple(parts))
 
 
-def _text(parameter: Parameter, closing: str, edge: str) -> Form:
-    """A text as it is, with what closes it; its ``format`` is taken for an annotation."""
+def check_name(parameter: Parameter) -> None:
+    """Raises ``FormatError`` for a name that can't be in a tag."""
+    if _UNFIT.search(parameter.name) or not parameter.name:
+        raise FormatError(f"{parameter.field}: this name has no place in a tag")
+
+
+def write_text(
+    parameter: Parameter, closing: str, edge: str = "", *, without: str = "", exact: bool = False
+) -> Form:
+    """A text as it is, with what closes it; its ``format`` is taken for an annotation.
+
+    It doesn't contain ``without``, by default what closes it. Only if it is ``exact`` may it have
+    line breaks at its ends where no ``edge`` tells them apart. Raises ``FormatError``.
+    """
     schema = parameter.schema
+    without = without or closing
     end = f"{edge}{closing}"
     if "enum" in schema or "const" in schema:
         choices = _choices(schema)
@@ -106,7 +122,8 @@ def _text(parameter: Parameter, closing: str, edge: str) -> Form:
                 " tools"
             )
         for choice in choices:
-            if closing in choice or (not edge and choice != choice.strip("\n")):
+            trimmed = choice if edge or exact else choice.strip("\n")
+            if without in choice or choice != trimmed:
                 raise FormatError(f"{parameter.field}: a value has no place between tags")
         return InOrder((OneOf(tuple(map(Exactly, choices))), Exactly(end)))
     if "pattern" in schema and not parameter.relaxed:
@@ -114,7 +131,7 @@ def _text(parameter: Parameter, closing: str, edge: str) -> Form:
             f"{parameter.field}.pattern: can't be guaranteed in the way this model calls tools"
         )
     least, most = parameter.bounds(schema, "minLength", "maxLength")
-    return Until(end, closing, least, most, inner=not edge)
+    return Until(end, without, least, most, inner=not (edge or exact))
 
 
 def _choices(schema: Mapping[str, Any]) -> list[str]:

@@ -59,6 +59,17 @@ def read_python_list(source: Source, toolbox: Toolbox) -> Reading[None]:
         yield from source.literal(",")
 
 
+def read_python_lines(source: Source, toolbox: Toolbox) -> Reading[None]:
+    """Calls with only white space between."""
+    while True:
+        yield from read_python_call(source, toolbox)
+        end = source.position
+        yield from source.skip(SPACE)
+        if not re.match(r"[^\W\d]", source.text[source.position : source.position + 1]):
+            source.position = end
+            return
+
+
 def read_python_call(source: Source, toolbox: Toolbox) -> Reading[None]:
     """One call. Arguments without a name are the tool's parameters in their order."""
     name = yield from source.skip(NAME)

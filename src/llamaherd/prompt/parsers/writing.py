@@ -65,6 +65,10 @@ class Parameter(Struct, frozen=True):
         text = json.dumps(self.schema, ensure_ascii=False)
         return Grammar("schema", text, self.field, self.relaxed)
 
+    def part(self, name: str, schema: Mapping[str, Any], *, required: bool = True) -> Parameter:
+        """A part of its value, as a parameter of its own."""
+        return Parameter(name, schema, required, f"{self.field}.{name}", self.relaxed)
+
     def bounds(self, schema: Mapping[str, Any], lower: str, upper: str) -> tuple[int, int | None]:
         """These keywords of a part of the schema. Raises ``FormatError`` for what are no bounds."""
         least, most = schema.get(lower, 0), schema.get(upper)
