@@ -49,11 +49,11 @@ class Services:
             await asyncio.to_thread(_prune, library)
         catalog = Catalog(library)
         spare = SpareRunner(lambda: scheduler.busy)
-        spare.prepare()
         machine = await asyncio.to_thread(hardware.detect)
         metrics = Metrics(lambda: Now(scheduler.waiting, scheduler.loaded()))
         observe = metrics.observe
         scheduler = Scheduler(settings, machine, runner_factory=spare.start, observe=observe)
+        spare.prepare()
         return cls(
             settings=settings,
             library=library,
