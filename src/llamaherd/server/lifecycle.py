@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvloop import new_event_loop
 
 from llamaherd.config import Address, Settings
@@ -28,6 +29,11 @@ log = logging.getLogger(__name__)
 
 #: How long connections may take to end after everything they waited for was stopped, in seconds.
 GRACE: Final = 5
+
+#: How long, in seconds, a connection may rest between two requests. Ollama never closes one, and a
+#: client may send its next request just while the server does: that must be left to the clients,
+#: who close after seconds (httpx) to minutes (Go, .NET), the most patient after 20 (Java).
+IDLE: Final = 3600
 
 
 class ListenError(LlamaherdError):
@@ -112,7 +118,15 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         )
     services = await Services.start(settings)
     app = build_app(services, settings, check_host=local, keys=keys)
-    config = uvicorn.Config(
+    try:
+        await _Server(configuration(app), services).serve(sockets=[listener])
+    finally:
+        await services.close()
+
+
+def configuration(app: ASGIApp) -> uvicorn.Config:
+    """How uvicorn serves ``app``."""
+    return uvicorn.Config(
         app,
         http=BoundedProtocol,
         ws="none",
@@ -121,12 +135,9 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=GRACE,
     )
-    try:
-        await _Server(config, services).serve(sockets=[listener])
-    finally:
-        await services.close()
 
 
 def serve(settings: Settings) -> int:
