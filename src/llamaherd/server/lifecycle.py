@@ -44,13 +44,17 @@ class ListenError(LlamaherdError):
 
 
 def listen(address: Address) -> socket.socket:
-    """A listening socket; raises ``ListenError``."""
+    """A listening socket; raises ``ListenError``.
+
+    Of a name's addresses, such as localhost's, the IPv4 one is listened on, as with Go.
+    """
     try:
         found = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except OSError as error:
         raise ListenError(address, f"lookup {address.host}: no such host") from error
+    found.sort(key=lambda each: each[0] != socket.AF_INET)
     family, kind, protocol, _, where = found[0]
     listener = socket.socket(family, kind, protocol)
     try:
