@@ -83,6 +83,14 @@ class TestEmbed:
         embed(server, "abc", keep_alive=0)
         assert "letters:latest" not in server.loaded()
 
+    @pytest.mark.parametrize("path", ["/api/generate", "/api/chat"])
+    def test_it_is_unloaded_as_any_model_is(self, path: str, server: RunningServer) -> None:
+        embed(server, "abc")
+        answer = server.post(path, model="letters", keep_alive=0)
+        assert answer.status == 200, answer.text
+        assert answer.json()["done_reason"] == "unload"
+        assert "letters:latest" not in server.loaded()
+
     def test_an_empty_text_in_a_list_is_embedded(self, server: RunningServer) -> None:
         assert len(embed(server, ["", "a"])) == 2
 

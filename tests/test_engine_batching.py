@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -105,20 +106,44 @@ def test_a_concluded_reply_ends_where_it_is(asynchronous: bool) -> None:
     assert desk.finish()[2].text == continuation(encode("b"), 6)
 
 
+class Interrupting(FakeBackend):
+    """Calls ``interrupt`` while it decodes."""
+
+    interrupt: Callable[[], None] = staticmethod(lambda: None)
+
+    def decode(self) -> None:
+        self.interrupt()
+        super().decode()
+
+
 def test_interrupting_a_prompt_that_is_read_aborts_the_step() -> None:
-    backend = FakeBackend(n_ctx=256, n_batch=16)
+    backend = Interrupting(n_ctx=256, n_batch=16)
     desk = Desk(backend, n_slots=2)
     desk.engine.submit(request(1, "short"))
     desk.engine.step()
     desk.engine.submit(request(2, STORY * 5))
     desk.engine.step()
+    backend.interrupt = lambda: desk.engine.interrupt(1)
     decoded = len(backend.decoded)
-    desk.engine.interrupt(1)
-    desk.engine.interrupt(2)
     desk.engine.step()
-    assert len(backend.decoded) == decoded
+    assert len(backend.decoded) == decoded + 1
+    backend.interrupt = lambda: desk.engine.interrupt(2)
+    desk.engine.step()
+    assert len(backend.decoded) == decoded + 1
     desk.engine.cancel(2)
     assert desk.finish()[1].text == continuation(encode("short"), 6)
+
+
+def test_between_steps_there_is_nothing_to_interrupt() -> None:
+    """The backend may embed then, for other requests."""
+    backend = FakeBackend(n_ctx=256, n_batch=16)
+    desk = Desk(backend)
+    desk.engine.submit(request(1, STORY * 5))
+    desk.engine.step()
+    desk.engine.interrupt(1)
+    decoded = len(backend.decoded)
+    desk.engine.step()
+    assert len(backend.decoded) == decoded + 1
 
 
 @pytest.mark.parametrize("forgets", [True, False])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llamaherd.api import go_syntax
 from llamaherd.api.go_syntax import MAX_DEPTH, syntax_error
 from llamaherd.api.gojson import parse_body
 from llamaherd.api.requests import (
@@ -101,6 +102,21 @@ def test_the_scanner_finds_the_fault_of_every_cut_value(value: Any, data: st.Dat
     text = json.dumps([value])
     cut = data.draw(st.integers(1, len(text) - 1))
     assert syntax_error(text[:cut]) == "unexpected EOF"
+
+
+@pytest.mark.parametrize(
+    ("start", "piece", "end"),
+    [("[", "1,", "}"), ('["', r"\n", '"}')],
+    ids=["values", "escapes"],
+)
+def test_the_place_of_a_fault_is_looked_for_within_bounds(
+    start: str, piece: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body of a hundred megabytes would keep the server busy for minutes, and from its end."""
+    monkeypatch.setattr(go_syntax, "MOST_STEPS", 100)
+    near, far = (start + piece * count + end for count in (98, 100))
+    assert syntax_error(near).startswith("invalid character '}'")
+    assert syntax_error(far) == "invalid JSON"
 
 
 def test_field_names_match_in_any_case_and_null_leaves_the_default() -> None:

@@ -161,6 +161,19 @@ class TestModels:
         assert server.post("/api/show", model="luigi").status == 404
         assert contents(store) == before
 
+    def test_a_copy_is_shown_with_its_own_age(self, server: RunningServer) -> None:
+        server.create("old", "tiny", system="Old.")
+        shown = [server.post("/api/show", model="old").json()["modified_at"]]
+        server.post("/api/copy", source="old", destination="new")
+        shown.append(server.post("/api/show", model="new").json()["modified_at"])
+        listed = {
+            model["name"]: model["modified_at"]
+            for model in server.request("GET", "/api/tags").json()["models"]
+        }
+        assert shown == [listed["old:latest"], listed["new:latest"]]
+        for name in ("old", "new"):
+            server.request("DELETE", "/api/delete", {"model": name})
+
     def test_creation_tells_its_progress(self, server: RunningServer, folder: Path) -> None:
         digest = digest_of((folder / "tiny.gguf").read_bytes())
         request = {"model": "told", "files": {"tiny.gguf": digest}, "system": "Be brief."}

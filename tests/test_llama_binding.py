@@ -6,8 +6,10 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from llamaherd.llama.backend import (
     Step,
 )
 from llamaherd.llama.binding import LlamaBackend
+from llamaherd.llama.evaluator import Evaluator
 from llamaherd.llama.library import C, system_info
 from llamaherd.llama.loader import LoadedModel, ModelSpec, load
 from llamaherd.llama.memory import MemoryUse, memory_use
@@ -366,6 +369,42 @@ def test_a_decode_is_aborted_without_noise_and_can_be_repeated(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     backend.truncate(0, 0)
     assert evaluate(backend, TOKENS) > 0
+
+
+@pytest.mark.parametrize("line", [1, 2, 3])
+def test_an_evaluation_may_end_at_any_time_of_an_abort(backend: LlamaBackend, line: int) -> None:
+    """Before any ``line`` of it; at most one more evaluation is aborted then."""
+
+    def outcome() -> str:
+        backend.truncate(0, 0)
+        try:
+            evaluate(backend, TOKENS)
+        except DecodeAborted:
+            return "aborted"
+        return "evaluated"
+
+    lines_passed = 0
+
+    def in_abort(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal lines_passed
+        lines_passed += event == "line"
+        if lines_passed < line:
+            return in_abort
+        sys.settrace(None)
+        outcome()
+        return None
+
+    def enter(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        return in_abort if frame.f_code is Evaluator.abort.__code__ else None
+
+    before = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        backend.abort()
+    finally:
+        sys.settrace(before)
+    outcome()
+    assert outcome() == "evaluated"
 
 
 def test_a_recurrent_sequence_goes_back_only_to_its_beginning(folder: Path) -> None:

@@ -288,6 +288,20 @@ class TestServer:
         assert not list(store.glob(".tmp-*"))
         assert server.post("/api/show", model="big").status == 404
 
+    def test_it_ends_in_order_with_the_server(self, tmp_path: Path, large: Path) -> None:
+        store = tmp_path / ".ollama" / "models" / "blobs"
+        with (
+            running_server(tmp_path) as doomed,
+            self.quantising(doomed, store, large) as (lines, child),
+        ):
+            doomed.process.send_signal(signal.SIGTERM)
+            *_, last = lines
+            assert last == {"error": "server is shutting down"}
+            assert doomed.process.wait(30) == 0
+            assert child not in children()
+        assert set(store.iterdir()) == self.uploaded(store, large)
+        assert not [line for line in doomed.log if "ERROR" in line or "Traceback" in line]
+
     @contextmanager
     def quantising(
         self, server: RunningServer, store: Path, large: Path

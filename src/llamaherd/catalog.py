@@ -96,9 +96,13 @@ class Catalog:
                 return None
             raise
         known = self._known.get(manifest.digest)
-        if known is None or known.name == manifest.name:
+        if known is None:
+            return None
+        stored = known.stored
+        if (stored.name, stored.modified_at) == (manifest.name, manifest.modified_at):
             return known
-        return replace(known, stored=replace(known.stored, name=manifest.name))
+        stored = replace(stored, name=manifest.name, modified_at=manifest.modified_at)
+        return replace(known, stored=stored)
 
     def find(self, text: str) -> CatalogModel:
         """The model of this name; raises as ``known``, or ``StoreError`` when it is damaged."""

@@ -11,8 +11,14 @@ from typing import Final
 MAX_DEPTH: Final = 200
 
 
+#: How many values and escapes are looked at for the place of an error, which takes seconds. A body
+#: has room for hundreds of millions, and who waits for the server to end would wait for minutes.
+MOST_STEPS: Final = 1 << 21
+
+
 def syntax_error(text: str) -> str:
-    """What Go's scanner says about text that isn't JSON."""
+    """What Go's scanner says about text that isn't JSON; no more than that if it is behind
+    ``MOST_STEPS``."""
     try:
         _Scanner(text).value()
     except _SyntaxError as error:
@@ -37,6 +43,12 @@ class _Scanner:
         self._text = text
         self._at = 0
         self._depth = 0
+        self._steps = 0
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > MOST_STEPS:
+            raise _SyntaxError("invalid JSON")
 
     def _peek(self) -> str:
         self._skip(_SPACE)
@@ -66,6 +78,7 @@ class _Scanner:
         return _SyntaxError(f"invalid character {quoted} {context}")
 
     def value(self) -> None:
+        self._step()
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise _SyntaxError("exceeded max depth")
@@ -124,6 +137,7 @@ class _Scanner:
             if char == '"':
                 return
             if char == "\\":
+                self._step()
                 escape = self._take()
                 if escape == "u":
                     for _ in range(4):

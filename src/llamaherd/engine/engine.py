@@ -109,7 +109,10 @@ class Engine:
         self._admit()
         self._resume()
         self._plan()
-        if self._planned and self._evaluate():
+        evaluated = bool(self._planned) and self._evaluate()
+        # Between two steps the backend may work for others, who must not be interrupted.
+        self._reading = _NOBODY
+        if evaluated:
             self._choose()
         if not self._backend.asynchronous or not self._planned:
             self._write()

@@ -44,11 +44,10 @@ class Generation:
         """The events of ``/api/generate``; an empty prompt only loads or unloads the model."""
         started = time.perf_counter_ns()
         model = await self._find(request.model)
-        check_generate(model, request)
         if not request.prompt and request.keep_alive == 0:
-            await self._scheduler.unload(model.key, model.name.short)
-            yield Done("unload")
+            yield await self._unload(model)
             return
+        check_generate(model, request)
         options = model.options(request.options)
         async with self._acquire(model, options, request.keep_alive) as grant:
             if not request.prompt:
@@ -84,11 +83,10 @@ class Generation:
         """
         started = time.perf_counter_ns()
         model = await self._find(request.model)
-        request = asked_chat(model, request)
         if not request.messages and request.keep_alive == 0:
-            await self._scheduler.unload(model.key, model.name.short)
-            yield Done("unload")
+            yield await self._unload(model)
             return
+        request = asked_chat(model, request)
         options = model.options(request.options)
         async with self._acquire(model, options, request.keep_alive) as grant:
             if not request.messages:
@@ -183,6 +181,11 @@ class Generation:
                 if isinstance(message, Finished):
                     context = [] if conversation is None else [*conversation, *message.tokens]
                     yield reading.done(message, grant, started, context)
+
+    async def _unload(self, model: CatalogModel) -> Done:
+        """Any model can be unloaded, also one that writes no text."""
+        await self._scheduler.unload(model.key, model.name.short)
+        return Done("unload")
 
     async def _find(self, name: str) -> CatalogModel:
         known = self._catalog.known(name)

@@ -16,6 +16,10 @@ _decode: Final = function("llama_decode", ctypes.c_int32, ctypes.c_void_p, C.lla
 _NO_ROOM: Final = 1
 _ABORTED: Final = 2
 
+# What the first byte of the abort flag says.
+_GO_ON: Final = b"\0"
+_GIVE_UP: Final = b"\1"
+
 
 class Evaluator:
     """``llama_decode`` on what ``batch`` holds at the time."""
@@ -24,16 +28,14 @@ class Evaluator:
         self._context = context
         self._batch = batch
         self._c_batch, self._c_arrays = _point_at(batch)
-        self._aborting = False
         self._abort_flag = _abort_flag(context)
 
     def evaluate(self) -> None:
         """Raises ``CacheFull``, ``DecodeAborted`` or ``DecodeFailed``."""
         self._c_batch.n_tokens = self._batch.size
         result = _decode(self._context, self._c_batch)
-        if self._aborting:
-            self._aborting = False
-            self._abort_flag[0] = 0
+        if self._abort_flag[0] != _GO_ON:
+            self._abort_flag[0] = _GO_ON
             expect_errors(False)
         if result == 0:
             return
@@ -44,10 +46,12 @@ class Evaluator:
         raise DecodeFailed(f"llama.cpp could not evaluate the batch (llama_decode: {result})")
 
     def abort(self) -> None:
-        """Make the running evaluation, if any, give up soon. Callable from any thread."""
+        """Make the running evaluation, if any, give up soon. Callable from any thread.
+
+        If there is none, or it ends meanwhile, the next one gives up, and no further one.
+        """
         expect_errors(True)
-        self._aborting = True
-        self._abort_flag[0] = 1
+        self._abort_flag[0] = _GIVE_UP
 
 
 def _point_at(batch: Batch) -> tuple[Any, Any]:

@@ -10,10 +10,15 @@ from typing import Any, Final
 from llamaherd.llama.alphabet import alphabet_of
 from llamaherd.llama.backend import InvalidText, InvalidToken, TokenTable
 from llamaherd.llama.library import C, function
+from llamaherd.llama.stack import longest_run, with_room
 
 #: The longest text, in bytes, that is made of tokens: vocabularies have tokens of any length, and
 #: a frame has its limits (``runner.child.LONGEST_ANSWER``).
 LONGEST_TEXT: Final = 1 << 25
+
+#: How long a text for a BPE vocabulary may go on without white space, in characters. The tokenizer
+#: needs memory for all of it at once (``llama.stack``).
+LONGEST_RUN: Final = 1 << 19
 
 # llama_token_attr
 _UNKNOWN: Final = 1 << 0
@@ -44,6 +49,7 @@ class Vocabulary:
         self.bos: Final = int(C.llama_vocab_bos(pointer))
         self.add_bos: Final = bool(C.llama_vocab_get_add_bos(pointer))
         newline = int(C.llama_vocab_nl(pointer))
+        self._is_bpe = bool(C.llama_vocab_type(pointer) == C.LLAMA_VOCAB_TYPE_BPE)
         self._pieces: list[bytes | None] = [None] * self.size
         self.newline: Final = (
             newline if 0 <= newline < self.size and self.piece(newline) == b"\n" else None
@@ -67,13 +73,22 @@ class Vocabulary:
         """The tokens of ``text``; ``add_special`` puts BOS and EOS where the vocabulary wants them.
 
         A text that begins with the BOS token's own text gets no second one. Raises ``InvalidText``
-        for a character that this vocabulary has no token for, and when it lacks what it wants to
-        put around a text.
+        for a character that this vocabulary has no token for, for more than ``LONGEST_RUN`` of them
+        in one go, and when it lacks what it wants to put around a text.
         """
         if add_special and self._surroundings_missing:
             raise InvalidText("this vocabulary lacks the tokens that a text begins and ends with")
         if self._alphabet is not None:
             self._alphabet.check(text, parse_special=parse_special)
+        run = longest_run(text) if self._is_bpe else 0
+        if run > LONGEST_RUN:
+            raise InvalidText(
+                f"the text has about {run} characters without white space between them,"
+                f" at most {LONGEST_RUN} can be tokenized"
+            )
+        return with_room(run, lambda: self._tokenize(text, add_special, parse_special))
+
+    def _tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         encoded = text.encode("utf-8", "replace")
         capacity = len(encoded) + 16
         while True:

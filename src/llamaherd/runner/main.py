@@ -27,6 +27,7 @@ from llamaherd.engine.failures import failure_of
 from llamaherd.engine.passages import PassageReader, Passages
 from llamaherd.errors import BadRequest, LoadError
 from llamaherd.llama.environment import choose_threads, prepare
+from llamaherd.llama.stack import make_threads_roomy
 from llamaherd.observe import PLAIN, configure_logging
 from llamaherd.runner.frames import FrameWriter, read_frame
 from llamaherd.runner.protocol import (
@@ -320,6 +321,7 @@ def _end_when_woken(descriptor: int) -> None:
 
 def main() -> NoReturn:
     source, target = take_over_pipes()
+    make_threads_roomy()
     end_with_the_server()
     configure_logging(Settings.from_environ().debug, formatter=PLAIN)
     try:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
 
 from msgspec import UNSET
 from starlette.concurrency import run_in_threadpool
@@ -37,7 +36,7 @@ from llamaherd.catalog import Catalog, open_weights
 from llamaherd.create.create import create_model
 from llamaherd.create.quantize.types import parse_target
 from llamaherd.cria.bundle import install_if_missing
-from llamaherd.errors import BadRequest, InvalidName, ModelNotFound
+from llamaherd.errors import BadRequest, InvalidName, ModelNotFound, ShuttingDown
 from llamaherd.gguf import model_info, tensor_list
 from llamaherd.server.bodies import read_request
 from llamaherd.server.services import Services, services_of
@@ -189,17 +188,22 @@ async def _creating(services: Services, wanted: CreateRequest) -> AsyncGenerator
                     if progress != SUCCESS:
                         yield progress
     steps = create_model(services.library, wanted, keep_replaced=services.settings.noprune)
-    async with aclosing(_in_threads(steps)) as reports:
+    async with aclosing(_in_threads(steps, services.closing)) as reports:
         async for progress in reports:
             yield progress
 
 
-async def _in_threads(steps: Generator[Any, None, None]) -> AsyncGenerator[Any, None]:
+async def _in_threads(
+    steps: Generator[Progress, None, None], closing: asyncio.Event
+) -> AsyncGenerator[Progress, None]:
     """What ``steps`` yields, each step done in a thread. Closing this closes ``steps`` too, as soon
-    as the step that runs is done."""
-    running: asyncio.Future[Any] | None = None
+    as the step that runs is done. Raises ``ShuttingDown`` between two steps once ``closing``."""
+    running: asyncio.Future[Progress | None] | None = None
+    step: Progress | None = None
     try:
         while True:
+            if closing.is_set() and step != SUCCESS:
+                raise ShuttingDown
             running = asyncio.ensure_future(run_in_threadpool(next, steps, None))
             # A thread can't be interrupted, so the step outlives a cancellation and is waited for.
             if (step := await asyncio.shield(running)) is None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvloop import new_event_loop
 
 from llamaherd.config import Address, Settings
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 #: How long connections may take to end after everything they waited for was stopped, in seconds.
 GRACE: Final = 5
 
+#: How long, in seconds, a connection may rest between two requests. Ollama never closes one, and a
+#: client may send its next request just while the server does: that must be left to the clients,
+#: who close after seconds (httpx) to minutes (Go, .NET), the most patient after 20 (Java).
+IDLE: Final = 3600
+
 
 class ListenError(LlamaherdError):
     """The address can't be listened on; worded as Go words it."""
@@ -38,13 +44,17 @@ class ListenError(LlamaherdError):
 
 
 def listen(address: Address) -> socket.socket:
-    """A listening socket; raises ``ListenError``."""
+    """A listening socket; raises ``ListenError``.
+
+    Of a name's addresses, such as localhost's, the IPv4 one is listened on, as with Go.
+    """
     try:
         found = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except OSError as error:
         raise ListenError(address, f"lookup {address.host}: no such host") from error
+    found.sort(key=lambda each: each[0] != socket.AF_INET)
     family, kind, protocol, _, where = found[0]
     listener = socket.socket(family, kind, protocol)
     try:
@@ -112,7 +122,15 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         )
     services = await Services.start(settings)
     app = build_app(services, settings, check_host=local, keys=keys)
-    config = uvicorn.Config(
+    try:
+        await _Server(configuration(app), services).serve(sockets=[listener])
+    finally:
+        await services.close()
+
+
+def configuration(app: ASGIApp) -> uvicorn.Config:
+    """How uvicorn serves ``app``."""
+    return uvicorn.Config(
         app,
         http=BoundedProtocol,
         ws="none",
@@ -121,12 +139,9 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=GRACE,
     )
-    try:
-        await _Server(config, services).serve(sockets=[listener])
-    finally:
-        await services.close()
 
 
 def serve(settings: Settings) -> int:

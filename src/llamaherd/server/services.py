@@ -39,6 +39,7 @@ class Services:
     transfers: Transfers
     metrics: Metrics
     responses: ResponseStore = field(default_factory=ResponseStore)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     async def start(cls, settings: Settings) -> Services:
@@ -49,11 +50,11 @@ class Services:
             await asyncio.to_thread(_prune, library)
         catalog = Catalog(library)
         spare = SpareRunner(lambda: scheduler.busy)
-        spare.prepare()
         machine = await asyncio.to_thread(hardware.detect)
         metrics = Metrics(lambda: Now(scheduler.waiting, scheduler.loaded()))
         observe = metrics.observe
         scheduler = Scheduler(settings, machine, runner_factory=spare.start, observe=observe)
+        spare.prepare()
         return cls(
             settings=settings,
             library=library,
@@ -68,7 +69,11 @@ class Services:
         )
 
     async def close(self) -> None:
-        """End all runners and transfers, whose requests fail. Closing twice does nothing more."""
+        """End all runners and transfers, whose requests fail. Closing twice does nothing more.
+
+        ``closing`` tells it to whoever does something else that takes long.
+        """
+        self.closing.set()
         await self.transfers.close()
         await self.scheduler.close()
         await self.spare.close()
