@@ -51,8 +51,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("home")) as server:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[RunningServer]:
+    with running_server(home) as server:
         yield server
 
 
@@ -187,11 +192,9 @@ class TestLibrary:
         assert outcome == (1, "deleted 'one'\n", "Error: model 'nosuch' not found\n")
         assert run("rm", "two").code == 0
 
-    def test_a_damaged_model_can_be_removed(
-        self, run: Command, tmp_path_factory: pytest.TempPathFactory
-    ) -> None:
+    def test_a_damaged_model_can_be_removed(self, run: Command, home: Path) -> None:
         run("cp", "tiny", "broken")
-        store = next(tmp_path_factory.getbasetemp().glob("home*/.ollama/models/manifests/*"))
+        (store,) = home.glob(".ollama/models/manifests/*")
         (store / "library" / "broken" / "latest").write_text("{")
         outcome = run("rm", "broken")
         assert outcome[:2] == (0, "deleted 'broken'\n")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llamaherd.config import parse_address
-from llamaherd.server.lifecycle import configuration, listen
+from llamaherd.server.lifecycle import ListenError, configuration, listen
 
 #: The most patient of the usual HTTP clients closes a connection that rested so long, in seconds.
 _MOST_PATIENT = 1200
@@ -30,6 +30,23 @@ def test_of_the_addresses_of_localhost_the_one_that_all_clients_try(
     monkeypatch.setattr(socket, "getaddrinfo", resolved)
     with listen(parse_address("localhost:0")) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("every", [":0", "0.0.0.0:0", "[::]:0"])
+def test_every_address_is_of_both_versions(every: str) -> None:
+    with listen(parse_address(every)) as listener:
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, port)):
+                pass
+
+
+def test_an_address_in_use_is_named() -> None:
+    for every in ("127.0.0.1", "0.0.0.0"):
+        with listen(parse_address(f"{every}:0")) as listener:
+            where = f"{every}:{listener.getsockname()[1]}"
+            with pytest.raises(ListenError, match=f"{where}: bind: address already in use"):
+                listen(parse_address(where))
 
 
 async def _no_app(*_: object) -> None:

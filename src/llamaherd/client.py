@@ -33,7 +33,7 @@ CONNECT_TIMEOUT: Final = 30.0
 CHUNK: Final = 1 << 20
 
 #: A server that listens on every interface is reached on the loopback one.
-_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class Client:

@@ -40,9 +40,15 @@ MOST_PARALLEL: Final = 252
 KV_CACHE_TYPES: Final = ("f16", "f32", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
 
+EVERY_IPV4: Final = "0.0.0.0"
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the server listens and clients connect: scheme, host without brackets, port, path."""
+    """Where the server listens and clients connect: scheme, host without brackets, port, path.
+
+    Without a host, the server listens on every address of its machine.
+    """
 
     scheme: str
     host: str
@@ -54,12 +60,18 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
+    @property
+    def is_every(self) -> bool:
+        """Whether this stands for every address of the machine."""
+        return self.host in ("", EVERY_IPV4, "::")
+
     def __str__(self) -> str:
         return f"{self.scheme}://{self.netloc}{self.path}"
 
 
 def parse_address(text: str) -> Address:
-    """``OLLAMA_HOST`` in all its forms: host, host:port, :port, URL with scheme and path, IPv6.
+    """``OLLAMA_HOST`` in all its forms: host, host:port, URL with scheme and path, IPv6, and
+    :port, which is every address of this machine.
 
     ``http`` URLs without a port mean port 80, ``https`` 443, anything else 11434. Raises
     ``ValueError`` for a port, a host or a path that can't be one.
@@ -82,7 +94,9 @@ def parse_address(text: str) -> Address:
     path = (slash + path).rstrip("/")
     if not all("!" <= char <= "~" for char in path):
         raise ValueError(f"invalid path {path!r}")
-    return Address(scheme, _possible(host or "127.0.0.1"), port, path)
+    if not host and not port_text:
+        host = "127.0.0.1"
+    return Address(scheme, _possible(host), port, path)
 
 
 def _possible(host: str) -> str:

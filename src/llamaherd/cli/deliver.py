@@ -20,6 +20,7 @@ from typing import BinaryIO, Final
 from llamaherd.cli.display import Progress
 from llamaherd.cli.parsing import CommandError
 from llamaherd.client import Client
+from llamaherd.config import Address
 from llamaherd.errors import StoreError
 from llamaherd.store.blobs import BlobStore
 from llamaherd.store.files import publish_shared
@@ -46,7 +47,7 @@ class Delivery(AbstractContextManager["Delivery"]):
     def _store(self) -> BlobStore | None:
         """The server's store, if it is here and ours to write to."""
         store = BlobStore(self._models / "blobs")
-        is_here = _is_this_machine(self._client.address.host)
+        is_here = _is_this_machine(self._client.address)
         if not is_here or not os.access(store.folder, os.W_OK | os.X_OK):
             return None
         try:
@@ -103,12 +104,13 @@ class Delivery(AbstractContextManager["Delivery"]):
                 writer.commit(digest)
 
 
-def _is_this_machine(host: str) -> bool:
+def _is_this_machine(address: Address) -> bool:
+    if address.is_every:
+        return True
     try:
-        address = ipaddress.ip_address(host)
+        return ipaddress.ip_address(address.host).is_loopback
     except ValueError:
-        return host.lower() == "localhost"
-    return address.is_loopback or address.is_unspecified
+        return address.host.lower() == "localhost"
 
 
 def _open(path: Path) -> BinaryIO:

@@ -10,13 +10,13 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvloop import new_event_loop
 
-from llamaherd.config import Address, Settings
+from llamaherd.config import EVERY_IPV4, Address, Settings
 from llamaherd.errors import LlamaherdError
 from llamaherd.keys import read_keys
 from llamaherd.observe import configure_logging
@@ -46,27 +46,45 @@ class ListenError(LlamaherdError):
 def listen(address: Address) -> socket.socket:
     """A listening socket; raises ``ListenError``.
 
-    Of a name's addresses, such as localhost's, the IPv4 one is listened on, as with Go.
+    An address that stands for all of them, of either version, is listened on in both, and of a
+    name's addresses, such as localhost's, the IPv4 one, as with Go.
     """
     try:
+        if address.is_every and socket.has_dualstack_ipv6():
+            return _listening(socket.AF_INET6, ("::", address.port), both=True)
+        host = address.host or EVERY_IPV4
         found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except OSError as error:
+    except socket.gaierror as error:
         raise ListenError(address, f"lookup {address.host}: no such host") from error
+    except OSError as error:
+        raise _unbound(address, error) from error
     found.sort(key=lambda each: each[0] != socket.AF_INET)
-    family, kind, protocol, _, where = found[0]
-    listener = socket.socket(family, kind, protocol)
+    family, _, _, _, where = found[0]
+    try:
+        return _listening(family, where)
+    except OSError as error:
+        raise _unbound(address, error) from error
+
+
+def _listening(family: int, where: tuple[Any, ...], *, both: bool = False) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if both:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(where)
         listener.listen(2048)
-    except OSError as error:
+    except BaseException:
         listener.close()
-        reason = (error.strerror or str(error)).lower()
-        raise ListenError(address, f"bind: {reason}") from error
+        raise
     listener.setblocking(False)
     return listener
+
+
+def _unbound(address: Address, error: OSError) -> ListenError:
+    return ListenError(address, f"bind: {(error.strerror or str(error)).lower()}")
 
 
 def is_loopback(listener: socket.socket) -> bool:

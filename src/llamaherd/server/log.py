@@ -80,7 +80,8 @@ class AccessLog:
             await self._app(scope, receive, note_status)
         finally:
             duration = time.perf_counter_ns() - start
-            client = scope["client"][0] if scope["client"] else "-"
+            # As the client knows it, also where the server listens on IPv6 for both.
+            client = scope["client"][0].removeprefix("::ffff:") if scope["client"] else "-"
             log.info(
                 "%d | %8.3fms | %s | %s %r",
                 status,
