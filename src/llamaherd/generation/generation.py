@@ -19,7 +19,7 @@ from llamaherd.generation.asked import asked_chat, check_generate
 from llamaherd.generation.prompting import build, chat_building, generate_building, template_of
 from llamaherd.generation.reading import Reading, form_of, parser_of
 from llamaherd.grammar import Form
-from llamaherd.runner.process import Generation as RunnerGeneration
+from llamaherd.runner.generation import Generation as RunnerGeneration
 from llamaherd.runner.protocol import Finished, Sampling
 from llamaherd.scheduler.loop import Grant, Scheduler
 from llamaherd.telemetry import Generated, Observer, TextBegan, unobserved
