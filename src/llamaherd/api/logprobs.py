@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 from collections.abc import Iterable, Sequence
 
 from msgspec import UNSET, Struct, UnsetType
@@ -47,6 +48,44 @@ def _logprob(token: WrittenToken, top: list[TokenLogprob] | UnsetType) -> Logpro
 
 def _top(token: WrittenToken) -> list[TokenLogprob]:
     return [TokenLogprob(_text(one.piece), one.logprob, list(one.piece)) for one in token.top]
+
+
+class DeltaAlternative(Struct):
+    """A token that could have stood at the place of another."""
+
+    token: str
+    logprob: float
+
+
+class DeltaLogprob(DeltaAlternative):
+    """A token in the stream of a response, which has no bytes there."""
+
+    top_logprobs: list[DeltaAlternative]
+
+
+def delta_logprobs(tokens: Sequence[WrittenToken]) -> list[DeltaLogprob]:
+    return [
+        DeltaLogprob(
+            _text(token.piece),
+            token.logprob,
+            [DeltaAlternative(_text(one.piece), one.logprob) for one in token.top],
+        )
+        for token in tokens
+    ]
+
+
+def spelling(text: str, tokens: Sequence[WrittenToken]) -> Sequence[WrittenToken]:
+    """The tokens of an event that spell its text, without those of tags before it.
+
+    The last token may be missing: it comes with the event in which it ends. All are kept where
+    they don't spell any of the text.
+    """
+    raw = text.encode()
+    written = b"".join(token.piece for token in tokens)
+    spelt = next(size for size in range(len(raw), -1, -1) if written.endswith(raw[:size]))
+    before = len(written) - spelt if spelt else 0
+    ends = itertools.accumulate(len(token.piece) for token in tokens)
+    return [token for token, end in zip(tokens, ends, strict=True) if end > before]
 
 
 class TextLogprobs(Struct):
