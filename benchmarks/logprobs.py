@@ -1,15 +1,19 @@
-"""What log-probabilities cost, over HTTP, turn by turn in the same run.
+"""What log-probabilities cost, of replies and of prompts, turn by turn in the same run.
 
 ``python -m benchmarks.logprobs MODEL.gguf`` prints, as medians of the turns, the time per token by
 the engine's clock: of a reply that asks for none, of one that asks for those of its tokens, and of
 one that asks for 20 alternatives to each as well. What JSON and HTTP cost is in the other figures,
-from the first byte to the last.
+from the first byte to the last. The last two figures are the time per token of a prompt that is
+read, by the client's clock: of one that is only read, and of one whose tokens are scored.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import random
 import statistics
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +25,10 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
     "of its tokens": {"logprobs": True},
     "and of 20 alternatives": {"logprobs": True, "top_logprobs": 20},
 }
+PROMPT_KINDS: Final[dict[str, dict[str, Any]]] = {
+    "a prompt that is read": {},
+    "a prompt that is scored": {"echo": True, "logprobs": 1},
+}
 
 
 def write(server: Server, given: argparse.Namespace, fields: dict[str, Any]) -> StreamedRun:
@@ -29,8 +37,21 @@ def write(server: Server, given: argparse.Namespace, fields: dict[str, Any]) -> 
     return server.stream("model", PROMPT, options, **fields)
 
 
+def read(server: Server, given: argparse.Namespace, fields: dict[str, Any]) -> float:
+    """Milliseconds for a token of a prompt that nobody has sent before."""
+    words = [f"{random.randrange(10**6)}" for _ in range(given.prompt // 3)]
+    request = {"model": "model", "prompt": " ".join(words), "max_tokens": 0} | fields
+    started = time.perf_counter_ns()
+    answer = server.request("POST", "/v1/completions", request)
+    duration = time.perf_counter_ns() - started
+    count: int = json.loads(answer)["usage"]["prompt_tokens"]
+    return duration / count / 1e6
+
+
 def turn(server: Server, given: argparse.Namespace) -> dict[str, float]:
     found = {}
+    for name, fields in PROMPT_KINDS.items():
+        found[f"{name} (ms/token)"] = read(server, given, fields)
     for name, fields in KINDS.items():
         run = write(server, given, fields)
         count = run.stats["eval_count"]
@@ -43,6 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--prompt", type=int, default=256)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
@@ -55,10 +77,11 @@ def main() -> None:
     for name, median in medians.items():
         values = [row[name] for row in rows]
         print(f"  {name:44} {median:8.3f}   ({min(values):.3f} to {max(values):.3f})")
-    plain, *others = (f"{name} (ms/token)" for name in KINDS)
-    for name in others:
-        shown = name.replace("(ms/token)", "/ without")
-        print(f"  {shown:44} {medians[name] / medians[plain]:8.3f}")
+    for kinds in (KINDS, PROMPT_KINDS):
+        plain, *others = kinds
+        for name in others:
+            ratio = medians[f"{name} (ms/token)"] / medians[f"{plain} (ms/token)"]
+            print(f"  {f'{name} / {plain}':44} {ratio:8.3f}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "runner.main",
         "runner.frames",
         "runner.child",
+        "runner.generation",
         "runner.inbox",
         "runner.process",
         "runner.vectors",

@@ -60,7 +60,7 @@ def test_they_are_the_softmax_of_what_the_model_computes(backend: LlamaBackend) 
 def fill(batch: Batch, tokens: list[int], *, wanted: int) -> None:
     """The whole sequence, its last ``wanted`` rows with logits."""
     batch.clear()
-    batch.extend(tokens, 0, 0, want_last=True)
+    batch.extend(tokens, 0, 0, want=1)
     batch.wanted[len(tokens) - wanted : len(tokens)] = 1
 
 

@@ -64,7 +64,7 @@ def backend(model: Path) -> Iterator[LlamaBackend]:
 def evaluate(backend: LlamaBackend, tokens: list[int], position: int = 0, slot: int = 0) -> int:
     """The most likely next token."""
     backend.batch.clear()
-    row = backend.batch.extend(tokens, position, slot, want_last=True)
+    row = backend.batch.extend(tokens, position, slot, want=1)
     backend.decode()
     backend.wait()
     return int(backend.logits(row).argmax())

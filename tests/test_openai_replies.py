@@ -19,8 +19,10 @@ from llamaherd.api.openai_replies import (
 from llamaherd.api.replies import encode
 from llamaherd.events import (
     Done,
+    Echo,
     Event,
     Likelihood,
+    ReadToken,
     Stats,
     Text,
     Thinking,
@@ -40,7 +42,7 @@ def wire(reply: Reply) -> dict[str, Any]:
     return found
 
 
-def whole(dialect: Completions, *choices: Sequence[Event]) -> dict[str, Any]:
+def whole(dialect: Completions[Any], *choices: Sequence[Echo | Event]) -> dict[str, Any]:
     return wire(dialect.whole(choices))
 
 
@@ -143,7 +145,7 @@ def test_tool_calls_are_counted_over_the_chunks_of_each_choice() -> None:
 
 
 @pytest.mark.parametrize("dialect", [ChatCompletions, TextCompletions])
-def test_a_prompt_counts_once_however_many_replies_it_has(dialect: type[Completions]) -> None:
+def test_a_prompt_counts_once_however_many_replies_it_has(dialect: type[Completions[Any]]) -> None:
     """Two replies to each of two prompts."""
     reply = whole(dialect("m", 2), [END], [CUT], [CUT], [END])
     assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2, 3]
@@ -209,6 +211,26 @@ def test_log_probabilities_of_a_completion_go_on_from_chunk_to_chunk() -> None:
     }
     assert parts[1]["tokens"] == [r"bytes:\xe2\x82", r"bytes:\xac"]
     assert [part["text_offset"] for part in parts[1:]] == [[2, 2], [3]]
+
+
+def test_log_probabilities_of_a_prompt_come_before_those_of_its_reply() -> None:
+    """A prompt of tokens may end inside a character."""
+    euro = Likelihood("€".encode(), -1.0)
+    read = (ReadToken(b"a", None), ReadToken(b"b\xe2", -2.0, (euro,)))
+    events: list[Echo | Event] = [Echo("ab\ufffd", read), Text("a", written(-0.5)), END]
+    (choice,) = whole(TextCompletions("m", 1, logprobs=1), events)["choices"]
+    assert choice["text"] == "ab\ufffda"
+    assert choice["logprobs"] == {
+        "tokens": ["a", r"bytes:\x62\xe2", "a"],
+        "token_logprobs": [None, -2.0, -0.5],
+        "top_logprobs": [None, {"€": -1.0, r"bytes:\x62\xe2": -2.0}, {"a": -0.5}],
+        "text_offset": [0, 1, 3],
+    }
+    dialect = TextCompletions("m", 1, logprobs=1)
+    parts = [wire(dialect.chunk(0, event))["choices"][0] for event in events]
+    assert [part["text"] for part in parts] == ["ab\ufffd", "a", ""]
+    assert [part["logprobs"]["text_offset"] for part in parts[:2]] == [[0, 1], [3]]
+    assert "logprobs" not in parts[2]
 
 
 def test_log_probabilities_that_only_served_to_compare_are_not_told() -> None:

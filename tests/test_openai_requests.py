@@ -403,6 +403,14 @@ class TestLogprobs:
         assert (request.generate.logprobs, request.generate.top_logprobs) == (True, top)
         assert completion(logprobs=False) == completion()
 
+    def test_an_echoed_prompt_is_scored_with_them(self) -> None:
+        assert completion(echo=True, logprobs=0).scored
+        assert completion(echo=True, logprobs=0, max_tokens=0).scored
+        assert not completion(echo=True).scored
+        assert not completion(echo=True, logprobs=False).scored
+        assert not completion(echo=True, best_of=2).scored
+        assert not completion(logprobs=1).scored
+
     @pytest.mark.parametrize(
         ("read", "fields", "message"),
         [
@@ -420,8 +428,8 @@ class TestLogprobs:
             ),
             (
                 completion,
-                {"logprobs": 1, "echo": True},
-                "logprobs: there are none for a prompt that is echoed",
+                {"logprobs": 1, "echo": True, "suffix": "end"},
+                "suffix: can't be had with logprobs of an echoed prompt",
             ),
         ],
     )

@@ -236,10 +236,18 @@ class TestMemory:
         ],
     )
     def test_compute_buffers(self, n_slots: int, flash: bool, reported: int) -> None:
-        """Reported without the sequences for embeddings: two rows of logits each."""
+        """Reported without the sequences for embeddings, two rows of logits each, and before a
+        prompt was scored, whose logits then take up to 32 MiB."""
         estimated = compute_bytes(LLAMA_1B, 4096, n_slots, 512, flash=flash)
         embedding = 2 * 4 * LLAMA_1B.vocabulary * 4
-        assert estimated == pytest.approx(reported + embedding, rel=0.03)
+        scores = (65 - n_slots - 8) * LLAMA_1B.vocabulary * 4
+        assert estimated == pytest.approx(reported + embedding + scores, rel=0.03)
+
+    def test_logits_that_can_be_had_at_once(self) -> None:
+        """32 MiB of them, but at least one for each sequence."""
+        assert place().load.n_outputs == (32 << 20) // (4 * LLAMA_1B.vocabulary) == 65
+        assert place(replace(LLAMA_1B, vocabulary=2**23)).load.n_outputs == 4 + 4 + 4
+        assert place(replace(LLAMA_1B, vocabulary=512), num_batch=128).load.n_outputs == 128
 
     def test_quantised_caches_are_smaller(self) -> None:
         sizes = {kind: cache_bytes(LLAMA_1B, 4096, 1, kind) for kind in KV_CACHE_TYPES}

@@ -16,7 +16,16 @@ from openai.types.responses import Response, ResponseStreamEvent
 from llamaherd.api.replies import encode
 from llamaherd.api.responses_replies import Reply
 from llamaherd.api.responses_requests import ResponseRequest, read_response
-from llamaherd.events import Done, Event, Stats, Text, Thinking, ToolCalls
+from llamaherd.events import (
+    Done,
+    Event,
+    Likelihood,
+    Stats,
+    Text,
+    Thinking,
+    ToolCalls,
+    WrittenToken,
+)
 from llamaherd.messages import ToolCall, ToolCallFunction
 from tests.support.events import replies
 
@@ -156,6 +165,43 @@ def test_a_stream_that_breaks_off_keeps_what_was_done() -> None:
     assert [item["type"] for item in response["output"]] == ["function_call"]
 
 
+TAG = WrittenToken(b"</think>\n", -0.1)
+FORTY = WrittenToken(b"Forty", -0.5, (Likelihood(b"Six", -0.25), Likelihood(b"Forty", -0.5)))
+TWO = WrittenToken(b"-two", -1.5)
+
+
+def test_the_tokens_of_a_text_come_with_it() -> None:
+    """Where the text of one is cut in two, it comes with the second part; tags have no place."""
+    events: list[Event] = [Thinking("hm"), Text("Forty-", (TAG, FORTY)), Text("two", (TWO,)), END]
+    stream = streamed(events)
+    alternatives: list[dict[str, Any]] = [
+        {"token": "Six", "logprob": -0.25},
+        {"token": "Forty", "logprob": -0.5},
+    ]
+    forty = {"token": "Forty", "logprob": -0.5, "top_logprobs": alternatives}
+    two = {"token": "-two", "logprob": -1.5, "top_logprobs": []}
+    told: dict[str, list[Any]] = {}
+    for event in stream:
+        if "logprobs" in event:
+            told.setdefault(event["type"], []).append(event["logprobs"])
+    assert told == {
+        "response.output_text.delta": [[forty], [two]],
+        "response.output_text.done": [[forty, two]],
+    }
+    (message,) = [item for item in stream[-1]["response"]["output"] if item["type"] == "message"]
+    assert message["content"][0]["logprobs"] == [
+        {
+            **forty,
+            "bytes": list(b"Forty"),
+            "top_logprobs": [{**one, "bytes": list(one["token"].encode())} for one in alternatives],
+        },
+        {**two, "bytes": list(b"-two")},
+    ]
+    parts = {event["type"]: event["part"] for event in stream if "content_part" in event["type"]}
+    assert parts["response.content_part.added"]["logprobs"] == []
+    assert parts["response.content_part.done"] == message["content"][0]
+
+
 @settings(max_examples=60, deadline=None)
 @given(replies(("get_weather", "apply_patch", "files__read", "unknown")))
 def test_a_stream_adds_up_to_the_response(events: list[Event]) -> None:
@@ -168,13 +214,19 @@ def test_a_stream_adds_up_to_the_response(events: list[Event]) -> None:
         wire = item.to_dict()
         match final["type"]:
             case "message":
-                assert wire["content"] == final["content"]
+                # It puts the texts together, and takes all else from the last event.
+                untold = [part | {"logprobs": []} for part in final["content"]]
+                assert wire["content"] == untold
             case "function_call":
                 assert wire["arguments"] == final["arguments"]
     deltas: dict[str, str] = {}
+    tokens: dict[str, list[Any]] = {}
     for told in stream:
         if told["type"].endswith(".delta"):
             deltas[told["item_id"]] = deltas.get(told["item_id"], "") + told["delta"]
+            tokens.setdefault(told["item_id"], []).extend(told.get("logprobs", ()))
+        elif told["type"] == "response.output_text.done":
+            assert tokens[told["item_id"]] == told["logprobs"]
     for item in last["output"]:
         text = {
             "message": lambda item: item["content"][0]["text"],

@@ -51,6 +51,14 @@ class TestOptions:
         options = chat(temperature=0, top_p=0.5, max_output_tokens=7).options
         assert options == {"temperature": 0.0, "top_p": 0.5, "num_predict": 7}
 
+    def test_log_probabilities_are_included_if_asked_for(self) -> None:
+        include = ["reasoning.encrypted_content", "message.output_text.logprobs"]
+        assert (chat().logprobs, chat().top_logprobs) == (False, 0)
+        assert not chat(top_logprobs=2).logprobs
+        told = request(include=include, top_logprobs=2)
+        assert (told.chat.logprobs, told.chat.top_logprobs) == (True, 2)
+        assert told.blank.top_logprobs == 2
+
     def test_what_does_not_fit_is_an_error_unless_it_may_be_cut(self) -> None:
         assert (chat().truncate, chat().shift) == (False, False)
         assert chat(truncation="auto").truncate
@@ -63,7 +71,6 @@ class TestOptions:
             "client_metadata": {},
             "stream_options": {"include_obfuscation": False},
             "background": False,
-            "top_logprobs": 0,
         }
         assert chat(**others) == chat()
 
@@ -82,6 +89,7 @@ class TestOptions:
             "text": {"format": {"type": "json_object"}, "verbosity": "low"},
             "tool_choice": "required",
             "tools": [WEATHER],
+            "top_logprobs": 3,
             "top_p": 0.25,
             "truncation": "auto",
             "user": "u",
@@ -97,8 +105,7 @@ class TestOptions:
             ({"top_p": 1.5}, "top_p: expected a number from 0 to 1, not 1.5"),
             ({"max_output_tokens": 0}, "max_output_tokens: expected an integer from 1 to"),
             ({"top_logprobs": 21}, "top_logprobs: expected an integer from 0 to 20, not 21"),
-            ({"top_logprobs": 2}, "top_logprobs: log probabilities are not supported"),
-            ({"include": ["message.output_text.logprobs"]}, "top_logprobs: log probabilities"),
+            ({"include": "message.output_text.logprobs"}, 'include: expected an array, not "'),
             ({"background": True}, "background: not supported"),
             ({"conversation": "conv_1"}, "conversation: not supported"),
             ({"prompt": {"id": "pmpt_1"}}, "prompt: not supported"),

@@ -105,6 +105,52 @@ class TestResponses:
             response = await stream.get_final_response()
         assert response.output_text == whole.output_text == "Forty-two."
 
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_log_probabilities(self, stream: bool, client: openai.OpenAI) -> None:
+        request: Any = {"model": "tiny", "input": PROMPT, "max_output_tokens": 6}
+        request |= {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+        if stream:
+            *events, last = client.responses.create(stream=True, **request)
+            response = last.response
+            deltas = [event for event in events if event.type == "response.output_text.delta"]
+            for delta in deltas:
+                assert "".join(token.token for token in delta.logprobs) == delta.delta
+                assert all(len(token.top_logprobs) == 2 for token in delta.logprobs)
+            (done,) = [event for event in events if event.type == "response.output_text.done"]
+            told = [token.to_dict() for delta in deltas for token in delta.logprobs]
+            assert [token.to_dict() for token in done.logprobs] == told
+        else:
+            response = client.responses.create(**request)
+        (part,) = response.output[0].content
+        assert response.top_logprobs == 2
+        assert b"".join(bytes(token.bytes) for token in part.logprobs).decode() == part.text
+        for token in part.logprobs:
+            assert token.logprob <= token.top_logprobs[0].logprob <= 0
+            assert bytes(token.top_logprobs[0].bytes).decode() == token.top_logprobs[0].token
+
+    def test_log_probabilities_are_those_of_the_text_alone(self, client: openai.OpenAI) -> None:
+        request: Any = {"input": PROMPT, "include": ["message.output_text.logprobs"]}
+        with client.responses.stream(model="thinker", **request) as events:
+            response = events.get_final_response()
+        message: Any = response.output[-1]
+        (part,) = message.content
+        assert "".join(token.token for token in part.logprobs).strip() == part.text == "Forty-two."
+        message = client.responses.create(model="thinker", input=PROMPT).output[-1]
+        (plain,) = message.content
+        assert plain.logprobs == []
+
+    def test_a_response_with_them_can_be_gone_on_from(self, client: openai.OpenAI) -> None:
+        request: Any = {"model": "tiny", "max_output_tokens": 4, "temperature": 0}
+        first = client.responses.create(
+            input=PROMPT, include=["message.output_text.logprobs"], **request
+        )
+        plain = client.responses.create(input=PROMPT, **request)
+        after, expected = (
+            client.responses.create(input="And?", previous_response_id=one.id, **request)
+            for one in (first, plain)
+        )
+        assert after.output_text == expected.output_text != ""
+
     def test_what_was_read_before_is_told(self, client: openai.OpenAI) -> None:
         request: Any = {"model": "tiny", "input": "Twice the same", "max_output_tokens": 1}
         _, second = (client.responses.create(**request) for _ in range(2))

@@ -15,7 +15,7 @@ from llamaherd.api.rerank import RerankRequest
 from llamaherd.catalog import Catalog, CatalogModel
 from llamaherd.errors import BadRequest, LlamaherdError, ModelNotFound, PromptError
 from llamaherd.generation.prompting import LONGEST_TEXT
-from llamaherd.runner.process import failed
+from llamaherd.runner.inbox import failed
 from llamaherd.runner.protocol import Embed, InputFailure
 from llamaherd.runner.vectors import Embeddings, embed
 from llamaherd.scheduler.loop import Scheduler

@@ -38,6 +38,15 @@ class WrittenToken(Likelihood, frozen=True, array_like=True):
 Logprobs = tuple[WrittenToken, ...]
 
 
+class ReadToken(Struct, frozen=True, array_like=True):
+    """A token of a prompt, as a ``WrittenToken``; ``logprob`` is None where it was not asked for
+    or nothing came before the token."""
+
+    piece: bytes
+    logprob: float | None
+    top: tuple[Likelihood, ...] = ()
+
+
 class Text(Struct, frozen=True):
     text: str
     logprobs: Logprobs = ()
@@ -85,6 +94,17 @@ class Done(Struct, frozen=True):
 
 
 Event = Text | Thinking | ToolCalls | Done
+
+
+class Echo(Struct, frozen=True):
+    """A part of the prompt, which comes before the events of a reply where it is asked for.
+
+    ``tokens``, if their log-probabilities were asked for, are those that ``text`` is made of, whole
+    characters each time.
+    """
+
+    text: str
+    tokens: tuple[ReadToken, ...] = ()
 
 
 def logprobs_of(events: Iterable[Event]) -> Logprobs:

@@ -71,6 +71,7 @@ class FakeBackend:
         n_seq: int = 4,
         n_cells: int | None = None,
         n_batch: int = 32,
+        n_outputs: int = 0,
         can_shift: bool = True,
         forgets: bool = True,
         asynchronous: bool = False,
@@ -78,6 +79,7 @@ class FakeBackend:
     ) -> None:
         self.n_ctx = n_ctx
         self.n_seq = n_seq
+        self.n_outputs = n_outputs or n_seq
         self.n_cells = n_cells if n_cells is not None else n_ctx * n_seq
         self.can_shift = can_shift
         self.forgets = forgets
@@ -109,6 +111,7 @@ class FakeBackend:
     def decode(self) -> None:
         batch = self.batch
         assert 0 < batch.size <= batch.capacity
+        assert batch.wanted[: batch.size].sum() <= self.n_outputs, "no room for so many logits"
         if self._aborted or (self.failures and self.failures[0] is DecodeAborted):
             self._aborted = False
             self.failures[:1] = []

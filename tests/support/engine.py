@@ -6,9 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from llamaherd.engine.engine import Engine
-from llamaherd.events import WrittenToken
+from llamaherd.events import ReadToken, WrittenToken
 from llamaherd.llama.backend import Backend
-from llamaherd.runner.protocol import Chunk, Failed, Finished, Generate, RunnerMessage, Sampling
+from llamaherd.runner.protocol import (
+    Chunk,
+    Failed,
+    Finished,
+    Generate,
+    RunnerMessage,
+    Sampling,
+    Scored,
+)
 
 #: More steps than any test needs: an engine that never ends is a failure, not a hang.
 _PATIENCE = 20_000
@@ -20,6 +28,7 @@ GREEDY = Sampling(temperature=0, repeat_penalty=1.0)
 class Reply:
     """All that was sent for one request; ``counted`` are the tokens of the chunks."""
 
+    scored: list[Scored] = field(default_factory=list)
     chunks: list[str] = field(default_factory=list)
     logprobs: list[WrittenToken] = field(default_factory=list)
     counted: int = 0
@@ -29,6 +38,14 @@ class Reply:
     @property
     def text(self) -> str:
         return "".join(self.chunks)
+
+    @property
+    def prompt(self) -> list[ReadToken]:
+        """What was told of the prompt, which must have come to its end."""
+        assert [message.is_last for message in self.scored] == [
+            message is self.scored[-1] for message in self.scored
+        ]
+        return [token for message in self.scored for token in message.tokens]
 
     @property
     def end(self) -> Finished:
@@ -45,11 +62,14 @@ class Desk:
 
     def _receive(self, messages: Iterable[RunnerMessage]) -> None:
         for message in messages:
-            assert isinstance(message, (Chunk, Finished, Failed))
+            assert isinstance(message, (Scored, Chunk, Finished, Failed))
             reply = self.replies.setdefault(message.id, Reply())
             assert reply.finished is None, "more after the end"
             assert reply.failed is None, "more after the failure"
-            if isinstance(message, Chunk):
+            if isinstance(message, Scored):
+                assert not reply.chunks, "the prompt comes first"
+                reply.scored.append(message)
+            elif isinstance(message, Chunk):
                 assert message.text or message.logprobs
                 reply.chunks.append(message.text)
                 reply.logprobs += message.logprobs

@@ -7,11 +7,26 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from llamaherd.events import Done, Event, Stats, Text, Thinking, ToolCalls
+from llamaherd.events import (
+    Done,
+    Event,
+    Likelihood,
+    Stats,
+    Text,
+    Thinking,
+    ToolCalls,
+    WrittenToken,
+)
 from llamaherd.messages import ToolCall, ToolCallFunction
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 _VALUES = st.none() | st.booleans() | st.integers(-9, 9) | _TEXTS | st.lists(_TEXTS, max_size=2)
+
+
+def _told(text: str) -> Text:
+    """A text with a token for each of its characters."""
+    tokens = [WrittenToken(one.encode(), -0.5, (Likelihood(b"x", -0.25),)) for one in text]
+    return Text(text, tuple(tokens))
 
 
 def replies(tools: Sequence[str], stops: Sequence[str] = ()) -> st.SearchStrategy[list[Event]]:
@@ -20,6 +35,7 @@ def replies(tools: Sequence[str], stops: Sequence[str] = ()) -> st.SearchStrateg
     calls = st.builds(ToolCall, st.builds(ToolCallFunction, st.sampled_from(tools), arguments))
     events = st.one_of(
         st.builds(Text, _TEXTS),
+        st.builds(_told, _TEXTS),
         st.builds(Thinking, _TEXTS),
         st.builds(ToolCalls, st.lists(calls, min_size=1, max_size=2)),
     )

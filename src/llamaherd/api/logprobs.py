@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 from msgspec import UNSET, Struct, UnsetType
 
-from llamaherd.events import Likelihood, WrittenToken
+from llamaherd.events import ReadToken, WrittenToken
+
+_new_decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class TokenLogprob(Struct):
@@ -47,16 +50,55 @@ def _top(token: WrittenToken) -> list[TokenLogprob]:
     return [TokenLogprob(_text(one.piece), one.logprob, list(one.piece)) for one in token.top]
 
 
+class DeltaAlternative(Struct):
+    """A token that could have stood at the place of another."""
+
+    token: str
+    logprob: float
+
+
+class DeltaLogprob(DeltaAlternative):
+    """A token in the stream of a response, which has no bytes there."""
+
+    top_logprobs: list[DeltaAlternative]
+
+
+def delta_logprobs(tokens: Sequence[WrittenToken]) -> list[DeltaLogprob]:
+    return [
+        DeltaLogprob(
+            _text(token.piece),
+            token.logprob,
+            [DeltaAlternative(_text(one.piece), one.logprob) for one in token.top],
+        )
+        for token in tokens
+    ]
+
+
+def spelling(text: str, tokens: Sequence[WrittenToken]) -> Sequence[WrittenToken]:
+    """The tokens of an event that spell its text, without those of tags before it.
+
+    The last token may be missing: it comes with the event in which it ends. All are kept where
+    they don't spell any of the text.
+    """
+    raw = text.encode()
+    written = b"".join(token.piece for token in tokens)
+    spelt = next(size for size in range(len(raw), -1, -1) if written.endswith(raw[:size]))
+    before = len(written) - spelt if spelt else 0
+    ends = itertools.accumulate(len(token.piece) for token in tokens)
+    return [token for token, end in zip(tokens, ends, strict=True) if end > before]
+
+
 class TextLogprobs(Struct):
     """``logprobs`` of a text completion; ``text_offset`` is in characters from its beginning.
 
     ``top_logprobs`` is null where no alternatives were asked for. Otherwise they have the token
-    itself too, so there may be one more than were asked for.
+    itself too, so there may be one more than were asked for. The first token of a prompt has null
+    for both.
     """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 
@@ -65,14 +107,19 @@ class TextOffsets:
 
     def __init__(self) -> None:
         self._offset = 0
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def logprobs(self, tokens: Sequence[WrittenToken], *, with_top: bool) -> TextLogprobs:
-        """The tokens that follow those of the last time."""
-        offsets = []
-        for token in tokens:
-            offsets.append(self._offset)
-            self._offset += len(self._decoder.decode(token.piece))
+    def logprobs(
+        self, parts: Iterable[Sequence[WrittenToken | ReadToken]], *, with_top: bool
+    ) -> TextLogprobs:
+        """The tokens that follow those of the last time; each part has a whole text of its own."""
+        tokens, offsets = [], []
+        for part in parts:
+            decoder = _new_decoder("replace")
+            for token in part:
+                tokens.append(token)
+                offsets.append(self._offset)
+                self._offset += len(decoder.decode(token.piece))
+            self._offset += len(decoder.decode(b"", True))
         return TextLogprobs(
             [_legible(token.piece) for token in tokens],
             [token.logprob for token in tokens],
@@ -81,9 +128,11 @@ class TextOffsets:
         )
 
 
-def _alternatives(token: WrittenToken) -> dict[str, float]:
-    likely: list[Likelihood] = [*token.top, token]
-    return {_legible(one.piece): one.logprob for one in likely}
+def _alternatives(token: WrittenToken | ReadToken) -> dict[str, float] | None:
+    if token.logprob is None:
+        return None
+    likely = {_legible(one.piece): one.logprob for one in token.top}
+    return likely | {_legible(token.piece): token.logprob}
 
 
 def _text(piece: bytes) -> str:

@@ -6,16 +6,19 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from llamaherd.api.logprobs import ChatLogprobs, TextLogprobs, TextOffsets, chat_logprobs
-from llamaherd.events import Done, Event, Logprobs, Text, Thinking, ToolCalls, logprobs_of
+from llamaherd.events import Done, Echo, Event, Logprobs, Text, Thinking, ToolCalls, logprobs_of
 from llamaherd.messages import ToolCall
 
 FINGERPRINT: Final = "fp_ollama"
+
+#: What one of the interfaces is told of a choice: events that end with ``Done``.
+Told = TypeVar("Told", bound=Echo | Event)
 
 ErrorKind = Literal["invalid_request_error", "api_error"]
 
@@ -151,7 +154,7 @@ class Tally:
         return usage
 
 
-class Completions(ABC):
+class Completions(ABC, Generic[Told]):
     """How one of the two interfaces words the replies to one request."""
 
     _prefix: ClassVar[str]
@@ -164,13 +167,13 @@ class Completions(ABC):
         self._model = model
         self._tally = Tally(n)
 
-    def chunk(self, index: int, event: Event) -> Reply:
+    def chunk(self, index: int, event: Told) -> Reply:
         """What comes to choice ``index``."""
         if isinstance(event, Done):
             self._tally.add(index, event)
         return self._reply(self._chunk_kind, [self._part(index, event)])
 
-    def whole(self, choices: Sequence[Sequence[Event]]) -> Reply:
+    def whole(self, choices: Sequence[Sequence[Told]]) -> Reply:
         """All events of every choice as the one reply of a request that doesn't stream."""
         for index, events in enumerate(choices):
             self._tally.add(index, _end(events))
@@ -192,18 +195,18 @@ class Completions(ABC):
         """The reason for the end. An empty prompt, which only loads the model, ends at once."""
         return "length" if done.reason == "length" else "stop"
 
-    def _best(self, choices: Sequence[Sequence[Event]]) -> Sequence[Sequence[Event]]:
+    def _best(self, choices: Sequence[Sequence[Told]]) -> Sequence[Sequence[Told]]:
         """Those that are told of."""
         return choices
 
     @abstractmethod
-    def _part(self, index: int, event: Event) -> Choice: ...
+    def _part(self, index: int, event: Told) -> Choice: ...
 
     @abstractmethod
-    def _choice(self, index: int, events: Sequence[Event]) -> Choice: ...
+    def _choice(self, index: int, events: Sequence[Told]) -> Choice: ...
 
 
-class ChatCompletions(Completions):
+class ChatCompletions(Completions[Event]):
     """The dialect of ``/v1/chat/completions``."""
 
     _prefix = "chatcmpl"
@@ -248,7 +251,7 @@ class ChatCompletions(Completions):
         return "tool_calls" if self._calls.get(index) else reason
 
 
-class TextCompletions(Completions):
+class TextCompletions(Completions[Echo | Event]):
     """The dialect of ``/v1/completions``.
 
     Of each ``best_of`` choices the best ``n`` are told of. ``logprobs`` is how many alternatives
@@ -267,22 +270,22 @@ class TextCompletions(Completions):
         self._logprobs = logprobs
         self._offsets: dict[int, TextOffsets] = {}
 
-    def _part(self, index: int, event: Event) -> Choice:
+    def _part(self, index: int, event: Echo | Event) -> Choice:
         finish_reason = self._finish(index, event) if isinstance(event, Done) else None
         return TextChoice(_text([event]), index, finish_reason, self._tokens(index, [event]))
 
-    def _choice(self, index: int, events: Sequence[Event]) -> Choice:
+    def _choice(self, index: int, events: Sequence[Echo | Event]) -> Choice:
         finish_reason = self._finish(index, _end(events))
         return TextChoice(_text(events), index, finish_reason, self._tokens(index, events))
 
-    def _tokens(self, index: int, events: Sequence[Event]) -> TextLogprobs | UnsetType:
-        tokens = logprobs_of(events)
-        if self._logprobs is None or not tokens:
+    def _tokens(self, index: int, events: Sequence[Echo | Event]) -> TextLogprobs | UnsetType:
+        if self._logprobs is None:
             return UNSET
         offsets = self._offsets.setdefault(index, TextOffsets())
-        return offsets.logprobs(tokens, with_top=self._logprobs > 0)
+        parts = [event.tokens if isinstance(event, Echo) else event.logprobs for event in events]
+        return offsets.logprobs(parts, with_top=self._logprobs > 0) if any(parts) else UNSET
 
-    def _best(self, choices: Sequence[Sequence[Event]]) -> Sequence[Sequence[Event]]:
+    def _best(self, choices: Sequence[Sequence[Echo | Event]]) -> Sequence[Sequence[Echo | Event]]:
         if self._best_of == self._n:
             return choices
         groups = (
@@ -292,14 +295,15 @@ class TextCompletions(Completions):
         return [one for group in groups for one in best(group, self._n)]
 
 
-def best(replies: Sequence[Sequence[Event]], n: int) -> list[Sequence[Event]]:
+def best(replies: Sequence[Sequence[Told]], n: int) -> list[Sequence[Told]]:
     """The ``n`` replies whose tokens were the likeliest on average, the best first."""
     return sorted(replies, key=_mean_logprob, reverse=True)[:n]
 
 
-def _mean_logprob(events: Sequence[Event]) -> float:
+def _mean_logprob(events: Sequence[Echo | Event]) -> float:
     """Of a reply without any tokens nothing can be said in its favour."""
-    logprobs = [token.logprob for token in logprobs_of(events)]
+    written = [event for event in events if not isinstance(event, Echo)]
+    logprobs = [token.logprob for token in logprobs_of(written)]
     return sum(logprobs) / len(logprobs) if logprobs else float("-inf")
 
 
@@ -307,8 +311,8 @@ def _chat_logprobs(tokens: Logprobs) -> ChatLogprobs | UnsetType:
     return chat_logprobs(tokens) if tokens else UNSET
 
 
-def _text(events: Sequence[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Text))
+def _text(events: Sequence[Echo | Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, (Echo, Text)))
 
 
 def _wire_call(number: int, call: ToolCall) -> WireToolCall:
@@ -317,7 +321,7 @@ def _wire_call(number: int, call: ToolCall) -> WireToolCall:
     return WireToolCall(call_id, number, "function", FunctionCall(call.function.name, arguments))
 
 
-def _end(events: Sequence[Event]) -> Done:
+def _end(events: Sequence[Echo | Event]) -> Done:
     end = events[-1]
     assert isinstance(end, Done)
     return end

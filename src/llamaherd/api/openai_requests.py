@@ -73,6 +73,7 @@ class CompletionRequest(Struct, frozen=True):
 
     They are the best of ``best_of`` that are written. With ``echo``, each reply begins with its
     prompt. ``logprobs`` is how many alternatives are told with each token, None tells nothing.
+    With both, the prompt is ``scored``: its tokens are told too.
     """
 
     generate: GenerateRequest
@@ -81,6 +82,10 @@ class CompletionRequest(Struct, frozen=True):
     best_of: int = 1
     echo: bool = False
     logprobs: int | None = None
+
+    @property
+    def scored(self) -> bool:
+        return self.echo and self.logprobs is not None
 
     def candidates(self) -> list[CompletionChoice]:
         """All replies in OpenAI's order: those to the first prompt, those to the second, …"""
@@ -234,8 +239,8 @@ def read_completion(body: bytes) -> CompletionRequest:
     if len(prompts) * best_of > MAX_CHOICES:
         raise _refusal("prompt", f"there may be at most {MAX_CHOICES} replies to all prompts")
     logprobs = given.get("logprobs")
-    if logprobs is not None and given.get("echo"):
-        raise _refusal("logprobs", "there are none for a prompt that is echoed")
+    if logprobs is not None and given.get("echo") and given.get("suffix"):
+        raise _refusal("suffix", "can't be had with logprobs of an echoed prompt")
     return CompletionRequest(
         GenerateRequest(
             model=given.get("model", ""),

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from llamaherd.api.logprobs import Logprob
+
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
 
@@ -26,7 +28,7 @@ class ReasoningItem(Struct, tag_field="type", tag="reasoning"):
 class OutputText(Struct, tag_field="type", tag="output_text"):
     text: str
     annotations: list[Any] = field(default_factory=list)
-    logprobs: list[Any] = field(default_factory=list)
+    logprobs: list[Logprob] = field(default_factory=list)
 
 
 class OutputMessage(Struct, tag_field="type", tag="message"):

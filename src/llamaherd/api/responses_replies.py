@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from llamaherd.api.logprobs import chat_logprobs, delta_logprobs, spelling
 from llamaherd.api.responses_objects import (
     CustomToolCall,
     FunctionCall,
@@ -28,7 +29,7 @@ from llamaherd.api.responses_objects import (
 )
 from llamaherd.api.responses_requests import ResponseRequest
 from llamaherd.api.responses_tools import custom_input
-from llamaherd.events import Done, Event, Text, Thinking, ToolCalls
+from llamaherd.events import Done, Event, Text, Thinking, ToolCalls, WrittenToken
 from llamaherd.messages import ToolCall
 
 #: An event of the stream; its ``type`` is the name of the server-sent event.
@@ -53,6 +54,7 @@ class Reply:
         self._sequence = 0
         self._open: OutputMessage | ReasoningItem | None = None
         self._pieces: list[str] = []
+        self._tokens: list[WrittenToken] = []
 
     def whole(self, events: Iterable[Event]) -> Response:
         """All events as the one response of a request that doesn't stream."""
@@ -73,7 +75,9 @@ class Reply:
                 if not isinstance(self._open, OutputMessage):
                     yield from self._leave("completed")
                     yield from self._enter(OutputMessage(_new_id("msg"), "in_progress", []))
-                yield self._delta(_TEXT, text, content_index=0, logprobs=[])
+                tokens = spelling(text, event.logprobs)
+                self._tokens += tokens
+                yield self._delta(_TEXT, text, content_index=0, logprobs=delta_logprobs(tokens))
             case Thinking(text):
                 if not isinstance(self._open, ReasoningItem):
                     yield from self._leave("completed")
@@ -118,33 +122,39 @@ class Reply:
         """Begin an item that comes piece by piece."""
         self._open = item
         yield self._item("added", item)
-        yield self._part("added", item, "")
+        yield self._part("added", item)
 
     def _leave(self, status: ItemStatus) -> Iterator[StreamEvent]:
         """End the item that is open."""
-        text = "".join(self._pieces)
+        text, tokens = "".join(self._pieces), self._tokens
         self._pieces.clear()
+        self._tokens = []
         done: OutputMessage | ReasoningItem
         match self._open:
             case None:
                 return
             case OutputMessage(id=item_id):
-                done = OutputMessage(item_id, status, [OutputText(text)])
-                yield self._of_item(f"{_TEXT}.done", done, content_index=0, text=text, logprobs=[])
+                part = OutputText(text, logprobs=chat_logprobs(tokens).content)
+                done = OutputMessage(item_id, status, [part])
+                told = delta_logprobs(tokens)
+                yield self._of_item(
+                    f"{_TEXT}.done", done, content_index=0, text=text, logprobs=told
+                )
             case ReasoningItem(id=item_id):
                 done = ReasoningItem(item_id, status, [SummaryText(text)])
                 yield self._of_item(f"{_SUMMARY}.done", done, summary_index=0, text=text)
-        yield self._part("done", done, text)
+        yield self._part("done", done)
         yield from self._close(done)
         self._open = None
 
-    def _part(self, kind: str, item: OutputMessage | ReasoningItem, text: str) -> StreamEvent:
-        """Messages and reasoning have one part each."""
+    def _part(self, kind: str, item: OutputMessage | ReasoningItem) -> StreamEvent:
+        """Messages and reasoning have one part each, which is empty where it isn't there yet."""
         if isinstance(item, OutputMessage):
-            part = f"response.content_part.{kind}"
-            return self._of_item(part, item, content_index=0, part=OutputText(text))
-        part = f"response.reasoning_summary_part.{kind}"
-        return self._of_item(part, item, summary_index=0, part=SummaryText(text))
+            (text,) = item.content or [OutputText("")]
+            return self._of_item(f"response.content_part.{kind}", item, content_index=0, part=text)
+        (summary,) = item.summary or [SummaryText("")]
+        kind = f"response.reasoning_summary_part.{kind}"
+        return self._of_item(kind, item, summary_index=0, part=summary)
 
     def _close(self, item: Item) -> Iterator[StreamEvent]:
         yield self._item("done", item)

@@ -1,7 +1,8 @@
 """What clients of OpenAI's Responses API send to ``/v1/responses``.
 
 It is translated into the chat requests of our own API. Fields that change nothing here (``user``,
-``metadata``, ``include``, ``service_tier``, …) are ignored but for being repeated in the answer.
+``metadata``, ``service_tier``, …) are ignored but for being repeated in the answer, and of
+``include`` whatever isn't about log-probabilities.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from msgspec import Struct
 from llamaherd.api import gojson
 from llamaherd.api.fields import Fields
 from llamaherd.api.openai_requests import EFFORTS
-from llamaherd.api.requests import ChatRequest
+from llamaherd.api.requests import MAX_TOP_LOGPROBS, ChatRequest
 from llamaherd.api.responses_items import items_of, messages
 from llamaherd.api.responses_objects import Response
 from llamaherd.api.responses_tools import Toolset, read_tool_choice, read_tools
@@ -24,6 +25,8 @@ from llamaherd.options import check_options
 
 #: What would change the answer and can't be done here.
 _REFUSED: Final = ("background", "conversation", "prompt")
+
+#: What a request includes to be told of the tokens of its texts.
 _LOGPROBS: Final = "message.output_text.logprobs"
 
 #: The effort of a request that names none.
@@ -63,8 +66,6 @@ def read_response(body: bytes) -> ResponseRequest:
     for name in _REFUSED:
         if fields.get(name):
             raise BadRequest(f"{name}: not supported")
-    if fields.integer("top_logprobs", 0, 20) or _LOGPROBS in fields.strings("include"):
-        raise BadRequest("top_logprobs: log probabilities are not supported in responses")
     toolset = read_tools(fields)
     blank = _blank(fields, toolset)
     items = items_of(fields)
@@ -82,6 +83,8 @@ def read_response(body: bytes) -> ResponseRequest:
         options=check_options(options),
         think=EFFORTS.get(effort, True),
         think_if_able=effort == _UNSAID,
+        logprobs=_LOGPROBS in fields.strings("include"),
+        top_logprobs=blank.top_logprobs,
         truncate=blank.truncation == "auto",
         shift=False,
     )
@@ -108,6 +111,7 @@ def _blank(fields: Fields, toolset: Toolset) -> Response:
         text={"format": {"type": "text"}} | (fields.mapping("text") or {}),
         tool_choice="auto" if choice is None else choice,
         tools=toolset.given,
+        top_logprobs=fields.integer("top_logprobs", 0, MAX_TOP_LOGPROBS) or 0,
         top_p=1.0 if top_p is None else top_p,
         truncation=fields.one_of("truncation", ("auto", "disabled"), "disabled"),
         user=fields.string("user") or None,

@@ -194,7 +194,7 @@ class Embedder:
         run = active.tokens[active.evaluated : active.evaluated + length]
         active.planned = length
         active.row = self._backend.batch.extend(
-            run, active.evaluated, active.slot, want_last=length == active.pending
+            run, active.evaluated, active.slot, want=int(length == active.pending)
         )
 
     def _evaluate(self, last: list[_Active]) -> None:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from llamaherd.engine.batch import PromptPacer
 from llamaherd.engine.failures import failure_of
 from llamaherd.engine.grammar import Constraint, Grammars, wait_for_any
-from llamaherd.engine.likelihood import Trace
+from llamaherd.engine.likelihood import PromptScores, Trace
 from llamaherd.engine.prefix_cache import PrefixCache
 from llamaherd.engine.sampling import TokenSampler
 from llamaherd.engine.sequence import FinishReason, Sequence, fit_prompt, reply_limit
@@ -29,7 +29,7 @@ from llamaherd.llama.backend import (
     DecodeFailed,
     Logits,
 )
-from llamaherd.runner.protocol import Chunk, Finished, Generate, RunnerMessage
+from llamaherd.runner.protocol import Chunk, Finished, Generate, RunnerMessage, Scored
 
 _NOBODY: Final[frozenset[int]] = frozenset()
 
@@ -137,9 +137,11 @@ class Engine:
         grammar = request.grammar
         constraint = None if grammar is None else self._grammars.constraint(grammar)
         sampler = TokenSampler(request.sampling, backend, fitted.tokens)
-        slot = self._prefixes.acquire(fitted.tokens)
+        scored = request.score_prompt
+        # Of what lies in the memory the logits are gone.
+        slot = self._prefixes.acquire(fitted.tokens, reuse=not scored)
         text = ReplyText(request.stop)
-        n_top = request.top_logprobs
+        n_top, piece = request.top_logprobs, backend.piece
         return Sequence(
             request=request,
             slot=slot,
@@ -151,7 +153,8 @@ class Engine:
             cached_count=slot.evaluated,
             dropped_count=fitted.dropped,
             constraint=constraint,
-            trace=None if n_top is None else Trace(text, n_top, backend.piece),
+            trace=None if n_top is None else Trace(text, n_top, piece),
+            scores=PromptScores(fitted.tokens, n_top or 0, piece) if scored else None,
         )
 
     # --- build the batch --------------------------------------------------------------------
@@ -180,18 +183,25 @@ class Engine:
         """Fill the batch with prompts, the oldest first; the requests whose turn it is."""
         writers = len(self._planned)
         budget = self._pacer.budget(writing=self._backend.batch.size)
+        # A prompt that is scored needs the logits of all its rows; of each other one is enough.
+        spare_outputs = self._backend.n_outputs - len(self._running)
         for sequence in reading:
             if budget <= 0:
                 break
-            budget -= self._plan_run(sequence, budget)
+            if sequence.scores is None:
+                budget -= self._plan_run(sequence, budget)
+            else:
+                length = self._plan_run(sequence, min(budget, 1 + spare_outputs))
+                spare_outputs -= length - 1
+                budget -= length
         return frozenset(plan.sequence.id for plan in self._planned[writers:])
 
     def _plan_run(self, sequence: Sequence, most: int) -> int:
         """Add up to ``most`` of the tokens that are to be evaluated; how many these are."""
         slot = sequence.slot
         run = slot.tokens[slot.evaluated : slot.evaluated + most]
-        is_last = len(run) == slot.pending
-        row = self._backend.batch.extend(run, slot.evaluated, slot.number, want_last=is_last)
+        want = sequence.wanted(len(run))
+        row = self._backend.batch.extend(run, slot.evaluated, slot.number, want=want)
         self._planned.append(_Planned(sequence, len(run), row))
         return len(run)
 
@@ -242,7 +252,9 @@ class Engine:
     # --- choose the next tokens -------------------------------------------------------------
 
     def _choose(self) -> None:
-        for sequence, _, row in self._planned:
+        for sequence, length, row in self._planned:
+            if sequence.scores is not None:
+                self._score(sequence, sequence.scores, length, row)
             if sequence.finished or sequence.slot.pending:
                 continue
             if sequence.prompt_done is None:
@@ -251,6 +263,21 @@ class Engine:
                 self._finish(sequence, "length")
                 continue
             self._choose_for(sequence, row)
+
+    def _score(self, sequence: Sequence, scores: PromptScores, length: int, row: int) -> None:
+        """Tell the prompt's tokens that the ``length`` just read, up to ``row``, say more about."""
+        end = sequence.slot.evaluated
+        try:
+            tokens = scores.read(
+                end - length, end, lambda place: self._backend.logits(row - (end - 1 - place))
+            )
+        except Exception as error:
+            self._fail(sequence, error)
+            return
+        if tokens:
+            self._outbox.append(Scored(sequence.id, tokens, scores.complete))
+        if scores.complete:
+            sequence.scores = None
 
     def _choose_for(self, sequence: Sequence, row: int) -> None:
         constraint = sequence.constraint
@@ -308,6 +335,7 @@ class Engine:
             sequence.written += 1
             if self._backend.is_end(token):
                 sequence.ending = "stop"
+                sequence.at_end = True
                 break
             tokens.append(token)
             fresh.append(token)
@@ -345,8 +373,7 @@ class Engine:
             sequence.unsent = 0
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
-        trace = sequence.trace
-        self._emit(sequence, sequence.text.finish() if trace is None else trace.finish())
+        self._emit(sequence, sequence.finish_text())
         if sequence.text.stopped:
             reason = "stop"
         done = sequence.prompt_done
@@ -360,19 +387,11 @@ class Engine:
                 eval_duration=0 if done is None else monotonic_ns() - done,
                 cached_count=sequence.cached_count,
                 dropped_count=sequence.dropped_count,
-                tokens=self._kept_tokens(sequence),
+                tokens=sequence.kept(self._backend.piece),
                 stop=sequence.text.stop,
             )
         )
         self._retire(sequence)
-
-    def _kept_tokens(self, sequence: Sequence) -> list[int]:
-        """The reply's tokens without those whose text a stop string cut off entirely."""
-        reply, excess = sequence.reply, sequence.text.excess
-        while reply and excess >= (size := len(self._backend.piece(reply[-1]))) > 0:
-            excess -= size
-            reply.pop()
-        return reply
 
     def _fail(self, sequence: Sequence, error: BaseException) -> None:
         if not sequence.finished:

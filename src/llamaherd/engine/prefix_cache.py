@@ -74,12 +74,13 @@ class PrefixCache:
         for number in reversed(range(backend.n_seq)):
             self._empty(Slot(number))
 
-    def acquire(self, prompt: Sequence[int]) -> Slot:
+    def acquire(self, prompt: Sequence[int], *, reuse: bool = True) -> Slot:
         """A slot for ``prompt`` with as much of it evaluated as was found, at most all but one.
 
-        There is one as long as fewer slots are in use than the backend has.
+        Without ``reuse`` none of it is. There is a slot as long as fewer are in use than the
+        backend has.
         """
-        source, length = self._longest_match(prompt)
+        source, length = self._longest_match(prompt) if reuse else (None, 0)
         if source is None:
             slot = self._take_free()
         elif source in self._cached and self._is_superseded(source, length, prompt):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from llamaherd.engine.grammar import Constraint
-from llamaherd.engine.likelihood import Trace
+from llamaherd.engine.likelihood import PromptScores, Trace
 from llamaherd.engine.prefix_cache import Slot
 from llamaherd.engine.sampling import Mask, TokenSampler
 from llamaherd.engine.stopping import ReplyText
@@ -39,7 +40,8 @@ class FittedPrompt:
 def fit_prompt(request: Generate, n_ctx: int, *, begins_with_bos: bool) -> FittedPrompt:
     """Keep the first ``num_keep`` tokens (BOS not counted) and as much of the end as fits.
 
-    Raises ``PromptError`` when there is nothing to read, or too much and ``truncate`` is off.
+    Raises ``PromptError`` when there is nothing to read, or too much and ``truncate`` is off or
+    every token is to be told.
     """
     prompt = request.prompt
     if not prompt:
@@ -50,7 +52,7 @@ def fit_prompt(request: Generate, n_ctx: int, *, begins_with_bos: bool) -> Fitte
     excess = len(prompt) - n_ctx
     if excess <= 0:
         return FittedPrompt(prompt, keep, 0)
-    if not request.truncate:
+    if request.score_prompt or not request.truncate:
         raise PromptError("the input length exceeds the context length")
     return FittedPrompt([*prompt[:keep], *prompt[keep + excess :]], keep, excess)
 
@@ -66,7 +68,8 @@ class Sequence:
     """A request in a slot. Durations and times in nanoseconds of the monotonic clock.
 
     ``reply`` are the tokens written, without one that ends the reply; ``written`` counts that too.
-    ``unsent`` counts those whose text has not left yet.
+    ``unsent`` counts those whose text has not left yet. ``scores`` is there until the whole prompt
+    has been told. ``at_end`` says that a token ended the reply.
     """
 
     request: Generate
@@ -80,10 +83,12 @@ class Sequence:
     dropped_count: int
     constraint: Constraint | None = None
     trace: Trace | None = None
+    scores: PromptScores | None = None
     reply: list[int] = field(default_factory=list)
     written: int = 0
     unsent: int = 0
     ending: FinishReason | None = None
+    at_end: bool = False
     finished: bool = False
     prompt_duration: int = 0
     prompt_done: int | None = None
@@ -101,6 +106,14 @@ class Sequence:
     def may_shift(self) -> bool:
         return self.request.shift and self.request.num_predict != _UNTIL_FULL
 
+    def wanted(self, length: int) -> int:
+        """Of the next ``length`` tokens to be evaluated, of how many of the last the logits are
+        wanted."""
+        end = self.slot.evaluated + length
+        if self.scores is None:
+            return int(end == len(self.slot.tokens))
+        return max(end - max(self.slot.evaluated, self.scores.first_wanted), 0)
+
     def choose(self, logits: Logits, mask: Mask | None = None) -> int:
         """The next token of the reply. Changes ``logits``. Raises ``BrokenLogits``."""
         if self.trace is None:
@@ -109,6 +122,20 @@ class Sequence:
         token = self.sampler.sample(logits, mask)
         self.trace.chose(token, computed)
         return token
+
+    def finish_text(self) -> str:
+        """The text that is still held back at the end of the reply."""
+        if self.trace is None:
+            return self.text.finish()
+        return self.trace.finish(with_end=self.at_end and self.request.score_prompt)
+
+    def kept(self, piece: Callable[[int], bytes]) -> list[int]:
+        """The reply's tokens without those whose text a stop string cut off entirely."""
+        excess = self.text.excess
+        while self.reply and excess >= (size := len(piece(self.reply[-1]))) > 0:
+            excess -= size
+            self.reply.pop()
+        return self.reply
 
     def force(self, token: int) -> None:
         """Take note of a token that is written without being chosen."""

@@ -13,13 +13,15 @@ from llamaherd.api.replies import DebugInfo
 from llamaherd.api.requests import ChatRequest, GenerateRequest
 from llamaherd.catalog import Catalog, CatalogModel
 from llamaherd.errors import ContextExceeded
-from llamaherd.events import Done, Event
+from llamaherd.events import Done, Echo, Event
 from llamaherd.formats import grammar_of
 from llamaherd.generation.asked import asked_chat, check_generate
 from llamaherd.generation.prompting import build, chat_building, generate_building, template_of
 from llamaherd.generation.reading import Reading, form_of, parser_of
+from llamaherd.generation.scoring import PromptReading, scored_prompt
 from llamaherd.grammar import Form
-from llamaherd.runner.process import Generation as RunnerGeneration
+from llamaherd.prompt.builder import Prompt
+from llamaherd.runner.generation import Generation as RunnerGeneration
 from llamaherd.runner.protocol import Finished, Sampling
 from llamaherd.scheduler.loop import Grant, Scheduler
 from llamaherd.telemetry import Generated, Observer, TextBegan, unobserved
@@ -73,6 +75,34 @@ class Generation:
             async with aclosing(reply) as events:
                 async for event in events:
                     yield event
+
+    async def score(
+        self, request: GenerateRequest, tokens: list[int] | None = None
+    ) -> AsyncGenerator[Echo | Event, None]:
+        """The prompt with the log-probabilities of its tokens, then the events of the reply.
+
+        The prompt is ``tokens`` if they aren't None. It is read as it is, without the model's
+        template, and isn't cut.
+        """
+        started = time.perf_counter_ns()
+        model = await self._find(request.model)
+        check_generate(model, request)
+        options = model.options(request.options)
+        async with self._acquire(model, options, request.keep_alive) as grant:
+            prompt = await scored_prompt(request.prompt if tokens is None else tokens, grant.runner)
+            form = grammar_of(request.format)
+            writing = _write(grant, prompt.tokens, options, request, form, score_prompt=True)
+            async with aclosing(writing):
+                prompt_reading = PromptReading(prompt)
+                while not prompt_reading.ended:
+                    echo = prompt_reading.echo(await writing.scored())
+                    if echo.tokens:
+                        yield echo
+                count = len(prompt.tokens)
+                reading = Reading(Prompt(prompt.text), count, None, logprobs=True)
+                async with aclosing(self._reply(writing, reading, grant, started, model)) as events:
+                    async for event in events:
+                        yield event
 
     async def chat(
         self, request: ChatRequest, prompt_read: Callable[[int], None] = lambda tokens: None
@@ -209,6 +239,8 @@ def _write(
     options: dict[str, Any],
     request: GenerateRequest | ChatRequest,
     form: Form | None,
+    *,
+    score_prompt: bool = False,
 ) -> RunnerGeneration:
     log.debug("runner %d reads a prompt of %d tokens", grant.runner.pid, len(prompt))
     return grant.runner.generate(
@@ -221,6 +253,7 @@ def _write(
         shift=request.shift,
         grammar=form,
         top_logprobs=request.top_logprobs if request.logprobs else None,
+        score_prompt=score_prompt,
     )
 
 

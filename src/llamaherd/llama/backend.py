@@ -102,14 +102,14 @@ class Batch:
         self.size = row + 1
         return row
 
-    def extend(self, tokens: Sequence[int], position: int, slot: int, *, want_last: bool) -> int:
-        """Add a run of tokens from ``position`` on; the row of the last."""
+    def extend(self, tokens: Sequence[int], position: int, slot: int, *, want: int) -> int:
+        """Add a run of tokens from ``position`` on, wanting the last ``want``; the last's row."""
         start, end = self.size, self.size + len(tokens)
         self.tokens[start:end] = tokens
         self.positions[start:end] = np.arange(position, position + len(tokens))
         self.slots[start:end] = slot
         self.wanted[start:end] = 0
-        self.wanted[end - 1] = want_last
+        self.wanted[end - want : end] = 1
         self.size = end
         return end - 1
 
@@ -117,13 +117,15 @@ class Batch:
 class Backend(Protocol):
     """A loaded model with its memory. Other threads may call only ``abort`` and ``token_table``.
 
-    ``n_ctx`` is the longest sequence in tokens, ``n_seq`` the number of slots, ``add_bos`` whether
+    ``n_ctx`` is the longest sequence in tokens, ``n_seq`` the number of slots, and ``n_outputs``,
+    at least as many, of how many tokens of a batch the logits may be wanted. ``add_bos`` is whether
     a prompt begins with ``bos``. ``newline`` is the token of a line feed, if there is one.
     ``asynchronous`` says that ``decode`` may return before the work is done.
     """
 
     n_ctx: int
     n_seq: int
+    n_outputs: int
     n_vocab: int
     bos: int
     add_bos: bool

@@ -24,10 +24,18 @@ class LlamaBackend:
 
     ``n_ctx`` is the longest sequence that the engine may make; the context holds more, for several
     sequences together. Behind the engine's ``n_seq`` sequences it has ``n_embed`` for embeddings.
+    ``n_outputs`` is that of the context's parameters, which llama.cpp doesn't tell.
     """
 
     def __init__(
-        self, model: Any, context: Any, *, n_ctx: int, n_embed: int, asynchronous: bool
+        self,
+        model: Any,
+        context: Any,
+        *,
+        n_ctx: int,
+        n_embed: int,
+        n_outputs: int,
+        asynchronous: bool,
     ) -> None:
         self.model = model
         self.context = context
@@ -36,6 +44,7 @@ class LlamaBackend:
         self.n_ctx = n_ctx
         self.n_seq = int(C.llama_n_seq_max(context)) - n_embed
         self.n_embed = n_embed
+        self.n_outputs = n_outputs
         self.n_vocab = self.vocabulary.size
         self.bos = self.vocabulary.bos
         self.add_bos = self.vocabulary.add_bos

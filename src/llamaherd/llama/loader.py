@@ -56,6 +56,7 @@ class ModelSpec:
     kv_cache_type: str = "f16"
     extra_buffers: bool = True
     n_embed: int = 0
+    n_outputs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +90,18 @@ def load(spec: ModelSpec, progress: Progress) -> LoadedModel:
     with _model(spec, progress) as (model, log):
         n_ctx, n_ctx_train = _context_length(spec, model)
         n_embed = _embedding_sequences(spec, model)
-        context = _make_context(spec, model, _for_text(spec, model, n_ctx, n_embed), log)
+        params = _for_text(spec, model, n_ctx, n_embed)
+        context = _make_context(spec, model, params, log)
         with _freed_on_error(context):
             _apply_adapters(spec, model, context, log)
             on_gpu = spec.gpu_layers != 0 and bool(C.llama_supports_gpu_offload())
             backend = LlamaBackend(
-                model, context, n_ctx=n_ctx, n_embed=n_embed, asynchronous=on_gpu
+                model,
+                context,
+                n_ctx=n_ctx,
+                n_embed=n_embed,
+                n_outputs=int(params.n_outputs_max),
+                asynchronous=on_gpu,
             )
             # Without a memory a last token would know nothing of those before it.
             can_embed = n_embed > 0 and bool(C.llama_get_memory(context))
@@ -194,9 +201,9 @@ def _for_text(spec: ModelSpec, model: Any, n_ctx: int, n_embed: int) -> Any:
     # llama.cpp aborts when a batch, or the whole context, can't take a token of every sequence.
     params.n_ctx = max(n_ctx * spec.n_slots, params.n_seq_max)
     params.n_batch = params.n_ubatch = max(min(spec.n_batch, params.n_ctx), params.n_seq_max)
-    # Room for logits is set aside for so many rows of a batch. The engine wants one for each reply;
-    # llama.cpp aborts below the number of sequences.
-    params.n_outputs_max = params.n_seq_max
+    # Room for logits is set aside for so many rows of a batch. The engine wants one for each reply,
+    # and more where it scores a prompt; llama.cpp aborts below the number of sequences.
+    params.n_outputs_max = max(min(spec.n_outputs, params.n_batch), params.n_seq_max)
     params.pooling_type = C.LLAMA_POOLING_TYPE_NONE
     return params
 

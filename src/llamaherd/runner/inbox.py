@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
+from typing import Final
 
-from llamaherd.errors import LlamaherdError
-from llamaherd.runner.protocol import RunnerMessage
+from llamaherd.errors import BadRequest, LlamaherdError, NotFound
+from llamaherd.runner.protocol import Failed, RunnerMessage
+
+_ERRORS: Final[Mapping[int, type[LlamaherdError]]] = {400: BadRequest, 404: NotFound}
 
 
 class Inbox:
@@ -39,3 +43,17 @@ class Inbox:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def failure(message: RunnerMessage) -> LlamaherdError:
+    """The error that an answer reports, or that it is in itself."""
+    if not isinstance(message, Failed):
+        return LlamaherdError(f"model runner answered with an unexpected {type(message).__name__}")
+    return failed(message.message, message.status)
+
+
+def failed(text: str, status: int) -> LlamaherdError:
+    """An error of this HTTP status."""
+    error = _ERRORS.get(status, LlamaherdError)(text)
+    error.status = status
+    return error

@@ -143,6 +143,7 @@ class Runner:
                 kv_cache_type=request.kv_cache_type,
                 extra_buffers=request.extra_buffers,
                 n_embed=request.n_embed,
+                n_outputs=request.n_outputs,
             )
             return load_encoder(spec, progress) if request.pools else load(spec, progress)
         except LoadError as error:

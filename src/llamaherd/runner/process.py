@@ -11,28 +11,25 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, Self, TypeVar
+from functools import partial
+from typing import Final, TypeVar
 
 from llamaherd.duration import FOREVER, SECOND
 from llamaherd.errors import (
-    BadRequest,
-    LlamaherdError,
     LoadError,
     LoadTimeout,
-    NotFound,
     RunnerDied,
 )
 from llamaherd.grammar import Form
 from llamaherd.runner.child import Child, Exit
-from llamaherd.runner.inbox import Inbox
+from llamaherd.runner.generation import Generation
+from llamaherd.runner.inbox import Inbox, failure
 from llamaherd.runner.protocol import (
     VERSION,
     Cancel,
-    Chunk,
     Conclude,
     Detokenize,
     Detokenized,
-    Failed,
     Finished,
     Generate,
     Load,
@@ -63,61 +60,7 @@ UNLOADED: Final = "model was unloaded while the request was running"
 #: How long ``stop`` waits after each of its steps, in nanoseconds.
 GRACE: Final = 3 * SECOND
 
-_ERRORS: Final[Mapping[int, type[LlamaherdError]]] = {400: BadRequest, 404: NotFound}
-
 Answer = TypeVar("Answer", Tokens, Detokenized)
-
-
-class Generation:
-    """The reply to one ``Generate``: any number of ``Chunk``, then one ``Finished``.
-
-    Whoever stops before the end, by ``aclose``, by cancellation or by dropping the object, has the
-    runner told at once. Errors of the request are raised by the iteration.
-    """
-
-    def __init__(self, runner: Runner, request: int, inbox: Inbox) -> None:
-        self._runner = runner
-        self._request = request
-        self._inbox = inbox
-        self._ended = False
-        self._concluded = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Chunk | Finished:
-        if self._ended:
-            raise StopAsyncIteration
-        try:
-            message = await self._inbox.get()
-        except BaseException:
-            self.close()
-            raise
-        if isinstance(message, Chunk):
-            return message
-        self._ended = True
-        self._runner._forget(self._request)
-        if isinstance(message, Finished):
-            return message
-        raise failure(message)
-
-    def conclude(self) -> None:
-        """Have the reply end where it is; ``Finished`` comes after what is under way."""
-        if not (self._ended or self._concluded):
-            self._concluded = True
-            self._runner._conclude(self._request)
-
-    def close(self) -> None:
-        """``aclose`` for code that can't wait; it never has to."""
-        if not self._ended:
-            self._ended = True
-            self._runner._cancel(self._request)
-
-    async def aclose(self) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class Runner:
@@ -248,6 +191,7 @@ class Runner:
         shift: bool = True,
         grammar: Form | None = None,
         top_logprobs: int | None = None,
+        score_prompt: bool = False,
     ) -> Generation:
         """Start writing on from ``prompt``; the arguments are those of ``protocol.Generate``.
 
@@ -266,9 +210,15 @@ class Runner:
                 shift=shift,
                 grammar=grammar,
                 top_logprobs=top_logprobs,
+                score_prompt=score_prompt,
             )
         )
-        return Generation(self, request, inbox)
+        return Generation(
+            inbox,
+            forget=partial(self._forget, request),
+            cancel=partial(self._cancel, request),
+            conclude=partial(self._conclude, request),
+        )
 
     @contextmanager
     def exchange(self, question: Callable[[int], ServerMessage]) -> Iterator[Inbox]:
@@ -405,17 +355,3 @@ class Runner:
 
     def _cause(self) -> str:
         return self._child.garbled or str(self.exit)
-
-
-def failure(message: RunnerMessage) -> LlamaherdError:
-    """The error that an answer reports, or that it is in itself."""
-    if not isinstance(message, Failed):
-        return LlamaherdError(f"model runner answered with an unexpected {type(message).__name__}")
-    return failed(message.message, message.status)
-
-
-def failed(text: str, status: int) -> LlamaherdError:
-    """An error of this HTTP status."""
-    error = _ERRORS.get(status, LlamaherdError)(text)
-    error.status = status
-    return error

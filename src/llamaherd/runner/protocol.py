@@ -17,7 +17,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct, field
 
-from llamaherd.events import WrittenToken
+from llamaherd.events import ReadToken, WrittenToken
 from llamaherd.grammar import Form
 
 VERSION: Final = 3
@@ -45,7 +45,8 @@ class Load(_Message, tag="load"):
 
     ``n_ctx`` is the context of one sequence; the cache holds ``n_ctx * n_slots`` tokens, shared by
     all. ``flash_attention`` is "auto", "on" or "off". ``extra_buffers`` False keeps the weights in
-    their plain layout (see the fallback in ``llama``).
+    their plain layout (see the fallback in ``llama``). Of a batch the logits of up to ``n_outputs``
+    tokens can be had at once, and of one for each sequence in any case.
 
     ``n_embed`` more sequences are there for embeddings; those that are computed together share
     ``n_ctx`` tokens. With ``pools`` the model does nothing else: it looks at a text as a whole, in
@@ -69,6 +70,7 @@ class Load(_Message, tag="load"):
     version: int = VERSION
     n_embed: int = 0
     pools: bool = False
+    n_outputs: int = 0
 
 
 class Sampling(Struct, frozen=True, omit_defaults=True):
@@ -103,7 +105,8 @@ class Generate(_Message, tag="generate"):
     longer than the context an error; ``shift`` False ends with "length" when the context is full.
     A ``grammar`` is what the reply must be; one that can't be kept is answered by ``Failed``.
     ``top_logprobs`` asks for the log-probabilities of the reply's tokens and of so many of the
-    likeliest at the place of each.
+    likeliest at the place of each. With ``score_prompt`` the same is told of all tokens of the
+    prompt, by ``Scored`` messages before any other, and the token that ends the reply is told too.
     """
 
     id: int
@@ -116,6 +119,7 @@ class Generate(_Message, tag="generate"):
     shift: bool = True
     grammar: Form | None = None
     top_logprobs: int | None = None
+    score_prompt: bool = False
 
 
 class Embed(_Message, tag="embed"):
@@ -202,6 +206,17 @@ class Ready(_Message, tag="ready"):
 
 class LoadFailed(_Message, tag="load_failed"):
     message: str
+
+
+class Scored(_Message, tag="scored"):
+    """The next tokens of a prompt, of which the first has no log-probability.
+
+    ``is_last`` says that these end it.
+    """
+
+    id: int
+    tokens: list[ReadToken]
+    is_last: bool = False
 
 
 class Chunk(_Message, tag="chunk"):
@@ -294,6 +309,7 @@ RunnerMessage = (
     Loading
     | Ready
     | LoadFailed
+    | Scored
     | Chunk
     | Finished
     | Vectors

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from llamaherd.runner.process import Runner, failure
+from llamaherd.runner.inbox import failure
+from llamaherd.runner.process import Runner
 from llamaherd.runner.protocol import Embed, Embedded, InputFailure, Vectors
 
 

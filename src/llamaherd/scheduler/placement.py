@@ -42,6 +42,11 @@ _DRIVER_SHARE: Final = 512 << 20
 #: Sequences that a runner has beside its slots, for cached prefixes (``llama.loader``).
 _SPARE_SEQUENCES: Final = 4
 
+#: A prompt that is scored wants the logits of all its tokens: so many bytes of them at a time. This
+#: much finds room in buffers that a batch of 512 tokens needs anyway (64 tokens of a vocabulary of
+#: 128,000 with a model of 1B parameters; the room for 128 is 9 MB larger, that for 512 200 MB).
+_SCORES: Final = 32 << 20
+
 #: llama.cpp rounds the cache up to this many tokens.
 _CACHE_STEP: Final = 256
 
@@ -293,6 +298,7 @@ class Placement:
             kv_cache_type=self._cache_type,
             n_embed=_embedding_sequences(self._shape),
             pools=self._shape.pools,
+            n_outputs=_outputs(self._shape, n_slots, wanted.n_batch),
         )
         return Plan(load, self._estimate(n_slots, gpu_layers, flash != "off"))
 
@@ -396,7 +402,8 @@ def compute_bytes(shape: ModelShape, n_ctx: int, n_slots: int, n_batch: int, *, 
     the attention's mask, or the attention over the whole cache: a 32-bit value for each head and
     one for the mask. With flash attention there is only a 16-bit mask. Plus the logits, computed
     and handed out, of each sequence. Fitted to what llama.cpp reports for a model of 1B parameters
-    with 512 to 16,384 tokens of cache.
+    with 512 to 16,384 tokens of cache. The first prompt that is scored has the buffer grow in which
+    logits are handed out.
 
     For a model that pools, llama.cpp sets room for the logits of every token of the batch aside,
     though it computes none if the model isn't causal.
@@ -406,11 +413,21 @@ def compute_bytes(shape: ModelShape, n_ctx: int, n_slots: int, n_batch: int, *, 
     cells = _cells(n_ctx, n_slots)
     attention = 0 if flash else cells * (shape.heads + 1) + 6 * shape.embedding
     feed_forward = cells // 2 + 15 * shape.embedding
-    rows = 2 * (n_slots + _SPARE_SEQUENCES + _embedding_sequences(shape))
+    rows = _sequences(shape, n_slots) + _outputs(shape, n_slots, n_batch)
     if shape.pools:
         rows = 2 * n_batch if shape.causal else n_batch
     logits = rows * shape.vocabulary
     return 4 * (n_batch * max(attention, feed_forward) + logits)
+
+
+def _outputs(shape: ModelShape, n_slots: int, n_batch: int) -> int:
+    """Of how many tokens of a batch the logits can be had: of each sequence at least one."""
+    scored = min(n_batch, _SCORES // (4 * max(shape.vocabulary, 1)))
+    return max(_sequences(shape, n_slots), scored)
+
+
+def _sequences(shape: ModelShape, n_slots: int) -> int:
+    return n_slots + _SPARE_SEQUENCES + _embedding_sequences(shape)
 
 
 def _embedding_sequences(shape: ModelShape) -> int:

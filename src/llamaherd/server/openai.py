@@ -20,10 +20,12 @@ from llamaherd.api.openai_replies import (
     ModelList,
     Reply,
     TextCompletions,
+    Told,
     error_object,
 )
 from llamaherd.api.openai_requests import (
     CompletionChoice,
+    CompletionRequest,
     Delivery,
     read_chat_completion,
     read_completion,
@@ -36,7 +38,7 @@ from llamaherd.errors import (
     LlamaherdError,
     ModelNotFound,
 )
-from llamaherd.events import Event, Text
+from llamaherd.events import Echo, Event
 from llamaherd.generation.generation import Generation
 from llamaherd.server.bodies import read_request
 from llamaherd.server.interleave import interleave
@@ -88,31 +90,39 @@ async def completions(request: Request) -> Response:
             best_of=wanted.best_of,
             logprobs=wanted.logprobs,
         ),
-        [_written(generation, choice, echo=wanted.echo) for choice in wanted.candidates()],
+        [_written(generation, choice, wanted) for choice in wanted.candidates()],
         wanted.delivery,
         failed,
     )
 
 
 async def _written(
-    generation: Generation, choice: CompletionChoice, *, echo: bool
-) -> AsyncGenerator[Event, None]:
-    """One reply; with ``echo`` the prompt comes first, once it is known that a reply follows."""
+    generation: Generation, choice: CompletionChoice, request: CompletionRequest
+) -> AsyncGenerator[Echo | Event, None]:
+    """One reply; with ``echo`` the prompt comes first, once it is known that a reply follows.
+
+    An empty prompt has no tokens that could be scored and only loads the model.
+    """
     wanted = choice.generate
+    if request.scored and (wanted.prompt or choice.tokens):
+        async with aclosing(generation.score(wanted, choice.tokens)) as told:
+            async for one in told:
+                yield one
+        return
     if choice.tokens is not None:
         wanted.prompt = await generation.detokenize(wanted.model, choice.tokens)
-    echoed = wanted.prompt if echo else ""
+    echoed = wanted.prompt if request.echo else ""
     async with aclosing(generation.generate(wanted)) as events:
         async for found in events:
             if echoed:
-                yield Text(echoed)
+                yield Echo(echoed)
                 echoed = ""
             yield found
 
 
 def _answer(
-    dialect: Completions,
-    choices: Sequence[AsyncGenerator[Event, None]],
+    dialect: Completions[Told],
+    choices: Sequence[AsyncGenerator[Told, None]],
     delivery: Delivery,
     refuse: Refuse,
 ) -> Response:
@@ -123,7 +133,10 @@ def _answer(
 
 
 async def _chunks(
-    dialect: Completions, choices: Sequence[AsyncGenerator[Event, None]], *, include_usage: bool
+    dialect: Completions[Told],
+    choices: Sequence[AsyncGenerator[Told, None]],
+    *,
+    include_usage: bool,
 ) -> AsyncIterator[bytes]:
     async with aclosing(interleave(choices)) as events:
         async for index, found in events:
@@ -137,8 +150,10 @@ def _chunk(reply: Reply) -> bytes:
     return event(encode(reply))
 
 
-async def _whole(dialect: Completions, choices: Sequence[AsyncGenerator[Event, None]]) -> Response:
-    found: list[list[Event]] = [[] for _ in choices]
+async def _whole(
+    dialect: Completions[Told], choices: Sequence[AsyncGenerator[Told, None]]
+) -> Response:
+    found: list[list[Told]] = [[] for _ in choices]
     async with aclosing(interleave(choices)) as events:
         async for index, one in events:
             found[index].append(one)
