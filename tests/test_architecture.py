@@ -56,7 +56,15 @@ HOMES: dict[str, tuple[str, ...]] = {
 }
 
 #: Modules that must stay free of asyncio: pure logic, or the engine's own thread.
-NO_ASYNCIO = ("engine", "llama", "prompt", "scheduler.policy", "scheduler.placement", "gguf")
+NO_ASYNCIO = (
+    "engine",
+    "llama",
+    "prompt",
+    "scheduler.policy",
+    "scheduler.placement",
+    "scheduler.shape",
+    "gguf",
+)
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

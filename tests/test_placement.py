@@ -16,13 +16,13 @@ from llamaherd.gguf import GGUF
 from llamaherd.options import resolve_options
 from llamaherd.scheduler.memory import Memory, gibibytes
 from llamaherd.scheduler.placement import (
-    ModelShape,
     Placement,
     Plan,
     cache_bytes,
     compute_bytes,
     free_memory,
 )
+from llamaherd.scheduler.shape import ModelShape
 from tests.support.models import write_model
 
 GIB = 1 << 30

@@ -28,7 +28,7 @@ from llamaherd.options import resolve_options
 from llamaherd.runner.process import Runner
 from llamaherd.runner.protocol import Finished, Load
 from llamaherd.scheduler.loop import LoadSpec, Scheduler
-from llamaherd.scheduler.placement import ModelShape
+from llamaherd.scheduler.shape import ModelShape
 from llamaherd.scheduler.soundness import run_selftest
 from tests.support import fake_runner
 

@@ -17,7 +17,7 @@ from llamaherd.prompt.known import recognise
 from llamaherd.prompt.special import TOOL_TEMPLATE, special_tokens
 from llamaherd.prompt.template import PromptTemplate
 from llamaherd.scheduler.loop import LoadSpec
-from llamaherd.scheduler.placement import ModelShape
+from llamaherd.scheduler.shape import ModelShape
 from llamaherd.store.files import store_errors
 from llamaherd.store.library import Library
 from llamaherd.store.manifests import MediaType, StoredManifest

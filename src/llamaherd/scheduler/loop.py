@@ -22,8 +22,9 @@ from llamaherd.runner.process import UNLOADED, Runner
 from llamaherd.runner.protocol import Load
 from llamaherd.scheduler import events
 from llamaherd.scheduler.memory import Memory
-from llamaherd.scheduler.placement import ModelShape, Placement, free_memory
+from llamaherd.scheduler.placement import Placement, free_memory
 from llamaherd.scheduler.policy import Limits, Phase, Policy
+from llamaherd.scheduler.shape import ModelShape
 from llamaherd.scheduler.soundness import RunnerFactory, Soundness, run_selftest
 from llamaherd.telemetry import (
     LoadEnded,
