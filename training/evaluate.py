@@ -21,7 +21,7 @@ from llamaherd.cria import bundle
 from training.cases import TASKS, Case, Task, cases
 from training.client import Reply, ask, server
 
-COUNT: Final = 100
+COUNT: Final = 500
 
 #: Options of each way to sample, beside a limit that no good reply reaches.
 WAYS: Final[dict[str, Object]] = {

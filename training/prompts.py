@@ -80,8 +80,8 @@ def _signature(function: dict[str, Any]) -> str:
         f"{name}: {'|'.join(schema.get('enum', ())) or schema['type']}"
         for name, schema in sorted(properties.items())
     )
-    description = function["description"]
-    return f"{function['name']}({parameters})" + (f": {description}" if description else "")
+    name, description = str(function["name"]), function["description"]
+    return name + (f", {description}" if description else "") + f": {name}({parameters})"
 
 
 def _reply(message: Message, *, spaced: bool) -> str:

@@ -10,16 +10,17 @@ from training import prompts
 from training.prompts import Segment
 from training.schedule import FINISHING_FROM
 from training.world.code import gap
-from training.world.conversation import Conversation, conversation
+from training.world.conversation import Conversation, conversation, opened
 from training.world.finishing import VARIABLES, near_names, unusual_record
 from training.world.harder import harder
 from training.world.stories import plain_story
+from training.world.sums import sums
 
 #: Turns of a conversation, by how often. The long ones teach to look far back.
 _TURNS: Final = {1: 66, 2: 18, 3: 8, 5: 4, 8: 3, 16: 1}
 
 #: From this place on a worker's conversations are harder: after about two thirds of the training.
-HARDER_FROM: Final = 52_000
+HARDER_FROM: Final = 56_000
 
 
 def samples(seed: int, worker: int = 0, first: int = 0) -> Iterator[list[Segment]]:
@@ -49,7 +50,8 @@ def sample(random: Random, *, late: bool = False) -> list[Segment]:
 
 
 def finishing_sample(random: Random) -> list[Segment]:
-    """Mostly calls of tools and records; a quarter is of all kinds, lest they be forgotten."""
+    """Mostly calls of tools and records; a quarter is of all kinds, sums above all, lest they be
+    forgotten."""
     draw = random.random()
     if draw < 0.55:
         return _chat(random, near_names(random))
@@ -57,6 +59,8 @@ def finishing_sample(random: Random) -> list[Segment]:
         return _chat(random, unusual_record(random))
     if draw < 0.75:
         return list(prompts.fill(gap(random, "train", VARIABLES)))
+    if draw < 0.83:
+        return _chat(random, opened(random, [sums(random, "train", random.random() < 0.3)], ()))
     return sample(random)
 
 

@@ -13,8 +13,8 @@ BLOCK: Final = 32
 SAMPLES: Final = 1000
 
 #: Steps of the first stage, of the second, and of the shipped model. Stages end with a block.
-FIRST: Final = 76 * BLOCK
-FINISHING: Final = 24 * BLOCK
+FIRST: Final = 84 * BLOCK
+FINISHING: Final = 28 * BLOCK
 STEPS: Final = FIRST + FINISHING
 
 #: The place in a worker's samples from which the finishing stage reads.
@@ -26,7 +26,7 @@ _WARM_UP: Final = 60
 _DECAY: Final = 0.5
 
 #: Of the finishing stage: how high the rate rises again, and in how many steps.
-_PEAK: Final = 0.4
+_PEAK: Final = 0.5
 _RISE: Final = 30
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 class Shape:
     vocabulary: int = 1536
     width: int = 256
-    layers: int = 5
+    layers: int = 6
     heads: int = 4
     feed_forward: int = 640
     context: int = 2048

@@ -16,33 +16,14 @@ from training.world import records, tools
 from training.world.conversation import Conversation, opened
 from training.world.exchange import Exchange
 from training.world.harder import led_in, record_in
+from training.world.nouns import NOUNS, WORDS
 from training.world.skills import CITY, Skill
 from training.world.toolbox import SKILLS
-from training.world.tools import ALIKE, LOOKUP_VERBS, NAME_PARTS, REAL_NOUNS, Kit
+from training.world.tools import ALIKE, LOOKUP_VERBS, NAME_PARTS, Kit
 from training.world.words import CITIES, Split, city, made_up
 
-#: What tools look up, beside what they do in the first stage.
-_NOUNS: Final = (
-    *REAL_NOUNS["train"],
-    *"""
-    age email website country team job school grade level rating year code history limit speed depth
-    width volume area hour week month season flag song band book author genre plot actor recipe diet
-    sugar calories engine battery model brand dealer parcel delivery order invoice tax fee debt loan
-    credit budget profit vote party leader capital court case judge doctor nurse ward illness
-    vaccine pulse blood station platform gate flight seat ticket hotel room guest tour beach lake
-    island forest storm tide humidity wind sunrise holiday
-    """.split(),
-)
-
-#: Variables of Python functions: words as people use them.
-VARIABLES: Final = tuple(
-    """
-    c d e f g h o age name count index size start stop step low high base rate text line word key
-    node point radius length depth speed distance score level color year month day hour minute
-    degree angle factor limit offset cost first_name last_name user_id parts names users lines
-    letters scores records entries students orders files points colors steps cities
-    """.split()
-)
+#: Variables of Python functions.
+VARIABLES: Final = (*"c d e f g h o".split(), *WORDS)
 
 #: Who somebody is, before the name.
 _OWNERS: Final = "My Our Her His Their The Your".split()
@@ -79,11 +60,11 @@ class _Style:
 
 
 def _style(random: Random) -> _Style:
-    opaque = random.random() < 0.2
+    opaque = random.random() < 0.4
     draw = random.random()
     return _Style(
-        before=_affix(random) if opaque or draw < 0.3 else "",
-        after=_affix(random) if not opaque and 0.3 < draw < 0.45 else "",
+        before=_affix(random) if draw < 0.3 else "",
+        after=_affix(random) if 0.3 < draw < 0.5 else "",
         verb=random.choice((*LOOKUP_VERBS, "")) if random.random() < 0.6 else None,
         camel=random.random() < 0.2,
         opaque=opaque,
@@ -91,7 +72,16 @@ def _style(random: Random) -> _Style:
 
 
 def _affix(random: Random) -> str:
-    return random.choice(NAME_PARTS) if random.random() < 0.4 else made_up(random)
+    return random.choice(NAME_PARTS) if random.random() < 0.3 else _meaningless(random)
+
+
+def _meaningless(random: Random) -> str:
+    """A word or two that could name anything."""
+    words = [
+        random.choice(WORDS) if random.random() < 0.6 else made_up(random)
+        for _ in range(random.choice((1, 1, 2)))
+    ]
+    return "_".join(words)
 
 
 def near_names(random: Random) -> Conversation:
@@ -136,10 +126,10 @@ def _kits(random: Random) -> list[Kit]:
 
 
 def _lookup(random: Random, style: _Style) -> Kit:
-    noun = random.choice(_NOUNS) if random.random() < 0.6 else made_up(random)
+    noun = random.choice(NOUNS) if random.random() < 0.6 else made_up(random)
     verb = random.choice(LOOKUP_VERBS) if style.verb is None else style.verb
     usual = f"{verb}_{noun}" if verb else noun
-    name = style.full(made_up(random) if style.opaque else usual)
+    name = style.full(_meaningless(random) if style.opaque else usual)
     skill = tools.lookup_of(random, noun, name)
     description = skill.descriptions[0] if style.opaque else random.choice(skill.descriptions)
     return tools.named_kit(random, _unusual(random, skill), name, description)
@@ -147,7 +137,7 @@ def _lookup(random: Random, style: _Style) -> Kit:
 
 def _known(random: Random, style: _Style, skill: Skill) -> Kit:
     if style.opaque:
-        name, description = made_up(random), skill.descriptions[0]
+        name, description = _meaningless(random), skill.descriptions[0]
     else:
         name, description = random.choice(skill.names["train"]), random.choice(skill.descriptions)
     return tools.named_kit(random, _unusual(random, skill), style.full(name), description)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
 from training.world import words
 from training.world.exchange import Exchange
+from training.world.nouns import NOUNS, WORDS
 from training.world.phrases import Phrases, fill, varied
 from training.world.skills import (
     Skill,
@@ -49,10 +50,7 @@ _CALL_REQUESTS: Final = Phrases(
     ("Please call {tool} with {value}.",),
 )
 REAL_NOUNS: Final[dict[Split, tuple[str, ...]]] = {
-    "train": tuple(
-        "address phone status color size owner capital height length distance "
-        "menu schedule balance rank score mayor river map language currency".split()
-    ),
+    "train": (*NOUNS, *WORDS),
     "held_out": ("weight", "salary", "location", "title", "birthday"),
 }
 
