@@ -1,8 +1,9 @@
-"""What every run of the tests begins with."""
+"""What every run of the tests begins and ends with."""
 
 from __future__ import annotations
 
 import signal
+import sys
 
 
 def pytest_configure() -> None:
@@ -12,3 +13,10 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure() -> None:
+    """Close what llama-cpp-python opens when it is imported, lest a complaint be the last line."""
+    if utilities := sys.modules.get("llama_cpp._utils"):
+        utilities.outnull_file.close()
+        utilities.errnull_file.close()
