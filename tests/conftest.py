@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 
+import pytest
+
 
 def pytest_configure() -> None:
     """Take Ctrl-C as a program at a terminal does, we and the programs that we start.
@@ -20,3 +22,9 @@ def pytest_unconfigure() -> None:
     if utilities := sys.modules.get("llama_cpp._utils"):
         utilities.outnull_file.close()
         utilities.errnull_file.close()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Where tests that are coroutines run, but for those that say otherwise."""
+    return "asyncio"

@@ -19,11 +19,6 @@ OPTIONS = {"temperature": 0, "num_predict": 12}
 HELLO = [{"role": "user", "content": "Once upon a time"}]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("weights") / "tiny.gguf")

@@ -30,11 +30,6 @@ def get_weather(city: str, days: int) -> str:
     return f"rain in {city} for {days} days"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder: Path = tmp_path_factory.mktemp("langchain")

@@ -29,11 +29,6 @@ PROVIDERS = ("ollama_chat", "openai")
 pytestmark = pytest.mark.filterwarnings("ignore:Item '.+' on TypedDict class")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with chatting_server(tmp_path_factory.mktemp("litellm")) as server:

@@ -19,11 +19,6 @@ HELLO = [ChatMessage(role=MessageRole.USER, content="Once upon a time")]
 Make = Callable[..., Ollama]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with chatting_server(tmp_path_factory.mktemp("llama_index")) as server:

@@ -16,11 +16,6 @@ from tests.support.server import RunningServer, running_server
 TEXTS = ["abc d", "x"]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("embedding-clients")

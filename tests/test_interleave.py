@@ -13,11 +13,6 @@ from llamaherd.server.interleave import interleave
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Streams:
     """Streams that note when they are closed."""
 

@@ -17,11 +17,6 @@ from llamaherd.telemetry import Observation, RequestEnded
 FAULT = "internal error: ZeroDivisionError"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def ask(path: str, error: Exception, *, late: bool = False) -> tuple[list[Message], Any]:
     """What a route is answered with that raises ``error``, after it began to answer if ``late``."""
     sent: list[Message] = []

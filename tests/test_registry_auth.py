@@ -155,10 +155,6 @@ class Guard:
 @pytest.mark.anyio
 class TestTokens:
     @pytest.fixture
-    def anyio_backend(self) -> str:
-        return "asyncio"
-
-    @pytest.fixture
     def registry(self) -> Iterator[FakeRegistry]:
         """One that wants a token."""
         with fake_registry() as registry:

@@ -34,11 +34,6 @@ WEIGHTS = random.Random(7).randbytes(400_000)
 DIGEST = digest_of(WEIGHTS)
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
     with fake_registry() as registry:

@@ -106,10 +106,6 @@ def gate(registry: FakeRegistry) -> Iterator[Gate]:
 
 @pytest.mark.anyio
 class TestPulling:
-    @pytest.fixture
-    def anyio_backend(self) -> str:
-        return "asyncio"
-
     def begin(self, hub: Hub, registry: FakeRegistry) -> Reports:
         name = Name.parse(f"{registry.host}/ns/tiny")
         return hub.pull(name, Remote.of(name, insecure=True))

@@ -36,11 +36,6 @@ DIGEST = digest_of(WEIGHTS)
 CONFIG = b'{"model_format":"gguf","rootfs":{"type":"layers","diff_ids":[]}}'
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
     with fake_registry() as registry:

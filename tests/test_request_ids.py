@@ -86,8 +86,3 @@ async def test_requests_at_the_same_time_keep_theirs(server: RunningServer) -> N
     names = [f"together-{n}" for n in range(8)]
     asks = [asyncio.to_thread(id_of, server, "/api/version", name) for name in names]
     assert await asyncio.gather(*asks) == names
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

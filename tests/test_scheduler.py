@@ -47,11 +47,6 @@ SHAPE = ModelShape(
 )
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class HandClock:
     """A clock that stands still until it is told to go on."""
 

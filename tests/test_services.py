@@ -17,11 +17,6 @@ from llamaherd.server.services import Services
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_the_spare_runner_is_there_also_where_looking_at_the_machine_takes_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

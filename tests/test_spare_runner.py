@@ -24,11 +24,6 @@ FAKE = (sys.executable, str(Path(fake_runner.__file__)))
 TIMEOUT = 60 * 10**9
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def kept(
     *flags: str, delay: float = 0, running: Sequence[str] = ()

@@ -26,11 +26,6 @@ LONG = 60_000
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cria with its texts cut as GPT-4o's are; the name is as long, so that nothing moves."""
     path = tmp_path_factory.mktemp("unbroken") / "cut.gguf"

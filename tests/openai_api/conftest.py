@@ -12,11 +12,6 @@ from tests.support.models import write_model, write_parrot
 from tests.support.server import RunningServer, running_server
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("openai")
