@@ -305,8 +305,10 @@ def nested(depth: int) -> str:
         (Grammar("grammar", RULES), "can't follow its format"),
         (Grammar("grammar", "start: " + "(" * 60_000), "too deeply"),
         (Grammar("grammar", "start: start"), "no token of the model"),
+        (Grammar("grammar", "start: A A A\nA: /a{60000}/"), "a text of 180000 bytes would have"),
+        (Grammar("grammar", "start: /a{250000}/"), "at most 131072 can be tokenized"),
     ],
-    ids=range(15),
+    ids=range(17),
 )
 def test_a_hostile_format_fails_alone(grammar: Grammar, reason: str, desk: Desk) -> None:
     desk.engine.submit(request(None, 2, num_predict=20))

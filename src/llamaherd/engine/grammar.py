@@ -18,6 +18,7 @@ from llamaherd.engine.sampling import Mask
 from llamaherd.errors import FormatError
 from llamaherd.grammar import Form
 from llamaherd.llama.backend import Backend
+from llamaherd.llama.stack import LONGEST_FORCED
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -98,7 +99,7 @@ class Constraint:
         self._pending.cancel()
 
     def _proceed(self, matcher: LLMatcher) -> list[int]:
-        forced = [] if matcher.is_stopped() else matcher.compute_ff_tokens()
+        forced = [] if matcher.is_stopped() else _forced(matcher)
         if forced:
             matcher.consume_tokens(forced)
         _check(matcher)
@@ -106,6 +107,16 @@ class Constraint:
         if not self.complete:
             self._next = self._threads.submit(_mask, matcher, self._n_vocab)
         return forced
+
+
+def _forced(matcher: LLMatcher) -> list[int]:
+    size = len(matcher.compute_ff_bytes())
+    if size > LONGEST_FORCED:
+        raise FormatError(
+            f"the reply can't follow its format: a text of {size} bytes would have to follow,"
+            f" at most {LONGEST_FORCED} can be tokenized"
+        )
+    return matcher.compute_ff_tokens()
 
 
 def wait_for_any(constraints: Iterable[Constraint], seconds: float) -> None:

@@ -21,9 +21,12 @@ BYTES_PER_CHARACTER: Final = 512
 _USUAL: Final = 2 << 20
 _REST: Final = 1 << 20
 
-#: What the threads of a runner have, in bytes: enough for the longest text that a grammar forces,
-#: which llguidance tokenizes in whichever thread asks. Pages that aren't touched cost nothing.
+#: What the threads of a runner have, in bytes: llguidance tokenizes the texts that a grammar forces
+#: in whichever thread asks. Pages that aren't touched cost nothing.
 _ROOMY: Final = 64 << 20
+
+#: How long such a text may be, in bytes.
+LONGEST_FORCED: Final = _ROOMY // BYTES_PER_CHARACTER
 
 #: Characters that are looked at together.
 _WINDOW: Final = 2048
