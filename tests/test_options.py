@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaherd.errors import OptionError
+from llamaherd.errors import OptionError, OptionOutOfRange
 from llamaherd.options import OPTIONS, check_option, check_options, resolve_options
 
 NUMBERS = st.integers() | st.integers(-(10**400), 10**400) | st.floats()
@@ -39,6 +39,12 @@ def test_any_value_is_right_or_refused_by_name(name: str, value: Any) -> None:
 def test_what_single_precision_can_not_hold_is_refused(value: float) -> None:
     with pytest.raises(OptionError, match="must be a finite number"):
         check_option("presence_penalty", value)
+
+
+def test_there_may_be_so_many_stop_strings() -> None:
+    assert len(check_option("stop", ["x"] * 1024)) == 1024
+    with pytest.raises(OptionOutOfRange, match='"stop" must be at most 1024 strings, not 1025'):
+        check_option("stop", ["x"] * 1025)
 
 
 def test_whole_floats_count_as_integers() -> None:

@@ -300,7 +300,8 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         case str(stop):
             options["stop"] = (stop,)
         case list(stops):
-            options["stop"] = tuple(stop for stop in stops if isinstance(stop, str))
+            strings = [stop for stop in stops if isinstance(stop, str)]
+            options["stop"] = _option("stop", strings)
     return options
 
 

@@ -43,7 +43,6 @@ _KINDS: Final[Mapping[str, Schema]] = {
     "int": {"type": "integer"},
     "float32": {"type": "number"},
     "bool": {"type": "boolean"},
-    "[]string": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
 }
 
 
@@ -83,12 +82,15 @@ def options_schema() -> Schema:
 
 
 def _option(spec: OptionSpec) -> Schema:
+    if spec.kind == "[]string":
+        strings = {"type": "array", "items": {"type": "string"}, "maxItems": spec.high}
+        return {"anyOf": [{"type": "string"}, strings], "default": list(spec.default)}
     schema = dict(_KINDS[spec.kind])
     for key, bound in (("minimum", spec.low), ("maximum", spec.high)):
         if bound is not None:
             schema[key] = int(bound) if spec.kind == "int" else bound
     if spec.default is not None:
-        schema["default"] = list(spec.default) if spec.kind == "[]string" else spec.default
+        schema["default"] = spec.default
     return schema
 
 
