@@ -10,7 +10,9 @@ import errno
 import hashlib
 import logging
 import re
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,9 +22,16 @@ import msgspec
 from msgspec import Struct, field
 
 from llamaherd.errors import InvalidDigest, InvalidName, ModelNotFound, StoreError
-from llamaherd.store.blobs import parse_digest
+from llamaherd.store.blobs import STALE_AFTER, parse_digest
 from llamaherd.store.encoding import go_json
-from llamaherd.store.files import open_file, refuse_escape, store_errors, write_atomically
+from llamaherd.store.files import (
+    TEMPORARY_PREFIX,
+    make_folder,
+    open_file,
+    refuse_escape,
+    store_errors,
+    write_atomically,
+)
 from llamaherd.store.names import Name
 
 _log: Final = logging.getLogger(__name__)
@@ -117,6 +126,15 @@ class ManifestStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def prepare(self) -> None:
+        """At start: makes the folder and removes what interrupted writers left in it."""
+        make_folder(self.folder)
+        latest = time.time() - STALE_AFTER
+        for path in self.folder.glob(f"*/*/*/{TEMPORARY_PREFIX}*"):
+            with store_errors("remove", path), suppress(FileNotFoundError):
+                if path.lstat().st_mtime < latest:
+                    path.unlink()
+
     def path(self, name: Name) -> Path:
         return self.folder / name.path
 
@@ -157,7 +175,13 @@ class ManifestStore:
             raise ModelNotFound(name.given or name.short) from error
 
     def exists(self, name: Name) -> bool:
-        return self.path(name).is_file()
+        path = self.path(name)
+        try:
+            return path.is_file()
+        except OSError as error:
+            if _is_absence(error):
+                return False
+            raise StoreError(f"can't read {path}: {error.strerror or error}") from error
 
     def names(self) -> list[Name]:
         """Of all manifests, readable or not, in the order of their paths."""
