@@ -22,6 +22,7 @@ def rope_parameters(config: Config, layers: str = "full_attention") -> Config:
 
 
 def rope_theta(config: Config, parameters: Config, default: float = 10_000.0) -> float:
+    """The base of the frequencies; raises ``BadRequest`` unless it is above 0."""
     said = parameters if parameters.get("rope_theta") is not None else config
     theta = said.number("rope_theta", default=default)
     if theta <= 0:
