@@ -170,6 +170,8 @@ def test_a_file_that_is_cut_off_meanwhile(folder: Path) -> None:
         ({"vocab_size": 2**30}, "vocab_size: expected at most 4194304"),
         ({"rms_norm_eps": "small"}, "rms_norm_eps: expected a number"),
         ({"rms_norm_eps": 1e300}, "rms_norm_eps: expected a number"),
+        ({"rope_theta": 0}, "rope_theta: expected a number above 0"),
+        ({"rope_parameters": {"rope_theta": -1.5}}, "rope_theta: expected a number above 0"),
         ({"hidden_act": "relu"}, "hidden_act: expected 'silu', as the engine knows no other"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings: expected true or false"),
         ({"rope_scaling": [1]}, "rope_parameters: expected an object"),

@@ -178,6 +178,10 @@ def pre_tokenizer(*steps: Any) -> Callable[[Any], Any]:
         (change_model(vocab={"a": "1"}), "Expected `int`, got `str`"),
         (change_model(merges=["a b c"]), r"model.merges\[0\]: expected two parts"),
         (change_model(type="Unigram"), "model.vocab: expected a list"),
+        (
+            change_model(type="Unigram", vocab=[["a", -1e300]]),
+            r"model.vocab\[0\]: expected a log probability, not -1e\+300",
+        ),
         (pre_tokenizer(), "pre_tokenizer: the engine has none that cuts text by none"),
         (pre_tokenizer({"type": "Split", "pattern": {"Regex": r"\d"}}), "an unknown step, 'Split'"),
         (

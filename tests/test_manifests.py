@@ -160,6 +160,19 @@ class TestStore:
         assert [stored.name for stored in found] == [TINY]
         assert "skipped broken:latest: damaged manifest" in caplog.text
 
+    def test_so_does_a_folder_that_can_not_be_read(
+        self, manifests: ManifestStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        manifests.write(TINY, manifest().encode())
+        unreadable = manifests.path(TINY).parents[1] / "loop"
+        unreadable.symlink_to("loop")
+        manifests.prepare()
+        with caplog.at_level(logging.WARNING):
+            assert [stored.name for stored in manifests.read_all()] == [TINY]
+        assert f"skipped models: can't read {unreadable}: " in caplog.text
+        with pytest.raises(StoreError, match=f"can't read {unreadable}: "):
+            manifests.references()
+
 
 class TestCase:
     @pytest.fixture

@@ -226,6 +226,16 @@ class TestRequest:
             "adapters": {"lora.gguf": "sha256:3"},
         }
 
+    def test_one_name_is_not_for_two_files(self) -> None:
+        model = {"model.gguf": "sha256:1", "LICENSE": "sha256:0"}
+        same = self.request("FROM a\nFROM b", a=model, b={"LICENSE": "sha256:0"})
+        assert same["files"] == model
+        with pytest.raises(
+            ModelfileError, match=r"b: another file is named model\.gguf already"
+        ) as e:
+            self.request("FROM a\nFROM b", a=model, b={"model.gguf": "sha256:2"})
+        assert e.value.line == 2
+
     def test_everything_else(self) -> None:
         text = """FROM x
 TEMPLATE t

@@ -222,6 +222,16 @@ class TestWhatFails:
         with pytest.raises(RegistryError, match=r"asked for bytes 0-\d+, the registry sends"):
             await pull(hub, registry)
 
+    @pytest.mark.parametrize(
+        "range_", [f"{'9' * 5000}-1/1", f"0-{'9' * 5000}/1", f"0-0/{'9' * 5000}"]
+    )
+    async def test_a_range_of_no_file(self, range_: str, hub: Hub, registry: FakeRegistry) -> None:
+        registry.spoil = always(
+            lambda call: call.reply(206, bytes(1), Content_Range=f"bytes {range_}")
+        )
+        with pytest.raises(RegistryError, match=r"asked for bytes 0-\d+, the registry sends"):
+            await pull(hub, registry)
+
     async def test_a_range_that_is_not_named(self, hub: Hub, registry: FakeRegistry) -> None:
         registry.spoil = always(lambda call: call.reply(206, bytes(9)))
         with pytest.raises(RegistryError, match="a range that it does not name"):
@@ -405,6 +415,7 @@ class TestRedirects:
             ("gopher://x/", "which is no web address"),
             ("http://user:pass@localhost/", "which is no web address"),
             ("http://[::1", "which is no URL"),
+            ("http://127.0.0.1:65536/", "which is no URL"),
             ("", "has no location in it"),
         ],
     )

@@ -48,6 +48,15 @@ class TestRemote:
             Remote.of(Name.parse("http://localhost:5000/a/b"), insecure=False)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("host", ["a:b", "a:1:2", "a:65536", "999.1.1.1"])
+async def test_hosts_that_a_name_may_have_and_no_url(host: str, tmp_path: Path) -> None:
+    hub = Hub(Library(tmp_path), pace=PACE, key_path=tmp_path / "key")
+    name = Name.parse(f"{host}/ns/tiny")
+    with pytest.raises(RegistryError, match=f'"{host}" is no host of a registry: Invalid'):
+        [step async for step in hub.pull(name, Remote.of(name, insecure=True))]
+
+
 @pytest.mark.parametrize(
     ("address", "public"),
     [

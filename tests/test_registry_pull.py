@@ -18,7 +18,7 @@ from llamaherd.errors import RegistryError, ShuttingDown
 from llamaherd.registry.download import PIECE
 from llamaherd.registry.hub import Hub
 from llamaherd.registry.remote import Remote
-from llamaherd.registry.transfer import Reports
+from llamaherd.registry.transfer import Reports, finished
 from llamaherd.store.blobs import digest_of
 from llamaherd.store.library import Library
 from llamaherd.store.names import Name
@@ -298,6 +298,34 @@ class TestServer:
         first = next(line for line in again if line.get("digest") == DIGEST)
         assert first["completed"] >= len(WEIGHTS) // 2
         assert again[-1] == {"status": "success"}
+
+
+@pytest.mark.anyio
+async def test_no_cancellation_leaves_a_thread_at_work_on_what_is_then_closed() -> None:
+    """The second comes when the server ends while a transfer is being given up."""
+    begun, release = threading.Event(), threading.Event()
+    order = []
+
+    def work() -> None:
+        begun.set()
+        release.wait()
+        order.append("work")
+
+    async def transfer() -> None:
+        try:
+            await finished(work)
+        finally:
+            order.append("close")
+
+    task = asyncio.create_task(transfer())
+    await asyncio.to_thread(begun.wait)
+    for _ in range(2):
+        task.cancel()
+        await asyncio.wait((task,), timeout=0)
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert order == ["work", "close"]
 
 
 class TestKilledServer:

@@ -278,6 +278,29 @@ class TestFailures:
         assert registry.blobs == {DIGEST: WEIGHTS, digest_of(CONFIG): CONFIG}
         assert len(registry.requests("POST")) == 2
 
+    @pytest.mark.parametrize("status", [429, 503])
+    @pytest.mark.parametrize("method", ["HEAD", "POST", "PATCH", "GET", "PUT"])
+    async def test_a_registry_that_is_busy_once(
+        self, method: str, status: int, hub: Hub, registry: FakeRegistry, library: Library
+    ) -> None:
+        """``GET`` asks what is there of a part that broke off."""
+        add_model(library, registry)
+        busy = {"GET", "PATCH"} if method == "GET" else {method}
+
+        def refuse(call: Call) -> bool:
+            if call.command not in busy:
+                return False
+            busy.remove(call.command)
+            call.receive()
+            call.reply(status)
+            return True
+
+        registry.spoil = refuse
+        await push(hub, registry)
+        assert not busy
+        assert registry.blobs[DIGEST] == WEIGHTS
+        assert len(registry.manifests) == 1
+
     async def test_a_registry_that_never_takes_it(
         self, hub: Hub, registry: FakeRegistry, library: Library
     ) -> None:

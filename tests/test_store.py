@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -297,6 +298,22 @@ class TestNamedPipes:
 def test_a_name_too_long_for_a_file_is_no_models(operation: str, library: Library) -> None:
     with pytest.raises(ModelNotFound):
         getattr(library, operation)(Name.parse(f"{'h' * 300}/namespace/model"))
+
+
+def test_there_is_no_model_whose_name_is_too_long_for_a_file(library: Library) -> None:
+    assert not library.exists(Name.parse(f"{'h' * 300}/namespace/model"))
+
+
+def test_what_a_killed_process_left_of_a_manifest_goes_at_a_later_start(library: Library) -> None:
+    add(library, "tiny")
+    folder = library.manifests.path(TINY).parent
+    abandoned, underway = folder / ".tmp-abandoned", folder / ".tmp-underway"
+    for path in (abandoned, underway):
+        path.write_bytes(b'{"schemaVersion":2,')
+    long_ago = time.time() - STALE_AFTER - 1
+    os.utime(abandoned, (long_ago, long_ago))
+    library.prepare()
+    assert sorted(folder.iterdir()) == [underway, library.manifests.path(TINY)]
 
 
 def churn(root: Path, number: int) -> None:

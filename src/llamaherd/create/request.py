@@ -68,7 +68,7 @@ def create_request(modelfile: Modelfile, upload: Upload) -> dict[str, Any]:
                 if (files := upload(command)) is None:
                     request["from"] = command.value
                 else:
-                    request.setdefault("files", {}).update(files)
+                    _add_files(request.setdefault("files", {}), files, command)
             case "adapter":
                 if (files := upload(command)) is None:
                     raise ModelfileError(f"no adapter at {command.value}", command.line)
@@ -85,6 +85,14 @@ def create_request(modelfile: Modelfile, upload: Upload) -> dict[str, Any]:
     if adapters:
         request["adapters"] = _adapter_files(adapters)
     return request
+
+
+def _add_files(known: dict[str, str], files: Mapping[str, str], command: Command) -> None:
+    """Two folders of one model may share files, but a name can't stand for two different ones."""
+    for name, digest in files.items():
+        if known.setdefault(name, digest) != digest:
+            message = f"{command.value}: another file is named {name} already"
+            raise ModelfileError(message, command.line)
 
 
 def _adapter_files(adapters: Sequence[Mapping[str, str]]) -> dict[str, str]:

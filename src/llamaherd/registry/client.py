@@ -27,7 +27,7 @@ from llamaherd.errors import (
     RegistryUnavailable,
     StoreError,
 )
-from llamaherd.registry.network import ADDRESS, Place, Transport, follow, origin
+from llamaherd.registry.network import ADDRESS, Place, Transport, follow, origin, parse_url
 from llamaherd.registry.remote import Registry, Remote
 from llamaherd.store.manifests import MANIFEST_TYPE, MAX_SIZE, Manifest, decode_manifest
 from llamaherd.version import OLLAMA_VERSION, __version__
@@ -47,7 +47,8 @@ CONNECT_TIMEOUT: Final = 30.0
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 #: Statuses after which the same request may succeed.
 _PASSING: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
-_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+#: No more digits than 64 bits have.
+_RANGE: Final = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)")
 
 #: Hosts that a registry shares its users with: there its realm may be, and its tokens may go.
 _PARTNERS: Final = {"registry.ollama.ai": "ollama.com", "hf.co": "huggingface.co"}
@@ -68,12 +69,12 @@ class RegistryClient:
     """Requests to ``registry``; ``patience`` is how long an answer may stand still, in seconds.
 
     All methods raise ``RegistryUnavailable`` for what may go better later, ``NotInRegistry`` for
-    404 and ``RegistryError`` for everything else that went wrong.
+    404 and ``RegistryError`` for everything else that went wrong, making one included.
     """
 
     def __init__(self, registry: Registry, key_path: Path, patience: float) -> None:
         self.registry = registry
-        self._base = httpx2.URL(registry.url)
+        self._base = _base_url(registry)
         self._key_path = key_path
         self._tokens: dict[str, str] = {}
         self._token_lock = asyncio.Lock()
@@ -243,6 +244,14 @@ class RegistryClient:
         if origin(url) == origin(self._base):
             return True
         return origin(url) == ("https", _PARTNERS.get(self._base.host), None)
+
+
+def _base_url(registry: Registry) -> httpx2.URL:
+    """Raises ``RegistryError`` for a host that a model's name may have, but no URL."""
+    try:
+        return parse_url(registry.url)
+    except httpx2.InvalidURL as error:
+        raise RegistryError(f'"{registry.host}" is no host of a registry: {error}') from error
 
 
 async def read_body(response: httpx2.Response, limit: int) -> bytes:

@@ -24,6 +24,8 @@ from llamaherd.errors import RegistryError, RegistryUnavailable
 #: The key of a request's extension that holds the address to connect to.
 ADDRESS: Final = "address"
 
+MAX_PORT: Final = (1 << 16) - 1
+
 #: For connections without TLS: trusts nobody.
 _NO_CERTIFICATES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -78,6 +80,17 @@ def origin(url: httpx2.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
+def parse_url(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
+    """``text``, seen from ``base`` if there is one.
+
+    Raises ``InvalidURL``, also for a port to which there can be no connection.
+    """
+    url = httpx2.URL(text) if base is None else base.join(text)
+    if url.port is not None and url.port > MAX_PORT:
+        raise httpx2.InvalidURL(f"Invalid port: '{url.port}'")
+    return url
+
+
 async def follow(place: Place, response: httpx2.Response, header: str = "location") -> Place:
     """Where the answer from ``place`` sends us in one of its headers.
 
@@ -87,7 +100,7 @@ async def follow(place: Place, response: httpx2.Response, header: str = "locatio
     if not location:
         raise RegistryError(f"the registry's answer has no {header} in it")
     try:
-        url = place.url.join(location)
+        url = parse_url(location, place.url)
     except httpx2.InvalidURL as error:
         raise RegistryError(f"the registry redirects to {location!r}, which is no URL") from error
     if url.scheme not in ("http", "https") or not url.host or url.userinfo:

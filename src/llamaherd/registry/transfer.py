@@ -59,16 +59,21 @@ class Patience:
 
 
 async def finished(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs ``call`` in a thread; when cancelled, waits for its end nonetheless.
+    """Runs ``call`` in a thread; when cancelled, however often, waits for its end nonetheless.
 
     So no thread is at work on a file that the cancelled task goes on to close.
     """
     work = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait((work,))
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait((work,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        work.exception()  # Looked at, or asyncio complains that nobody did.
+        raise cancelled
+    return work.result()
 
 
 class Tasks:

@@ -23,7 +23,7 @@ from llamaherd.errors import NotInRegistry, RegistryError, RegistryUnavailable, 
 from llamaherd.registry.client import RegistryClient
 from llamaherd.registry.network import Place, follow
 from llamaherd.registry.remote import Remote
-from llamaherd.registry.transfer import Pace, Patience, finished
+from llamaherd.registry.transfer import Pace, Patience, finished, patiently
 from llamaherd.store.blobs import BlobStore
 from llamaherd.store.files import store_errors
 
@@ -32,7 +32,8 @@ _log: Final = logging.getLogger(__name__)
 #: Bytes read from the blob and sent at once.
 _CHUNK: Final = 1 << 20
 _OCTETS: Final = "application/octet-stream"
-_RECEIVED: Final = re.compile(r"(?:bytes=)?0-(\d+)")
+#: No more digits than 64 bits have.
+_RECEIVED: Final = re.compile(r"(?:bytes=)?0-(\d{1,20})")
 
 
 class UploadLost(RegistryUnavailable):
@@ -80,14 +81,9 @@ class Upload:
 
     async def _attempt(self) -> None:
         self.completed = 0
-        place = self._client.place(self._remote.uploads_path)
-        if self._mount:
-            query = {"from": self._mount, "mount": self._digest}
-            place = Place(place.url.copy_merge_params(query))
-        async with self._request("POST", place) as response:
-            if response.status_code == 201:
-                return
-            place = await _next_place(place, response)
+        place = await patiently(self._begin, self._pace)
+        if place is None:
+            return
         etag = hashlib.md5(usedforsecurity=False)
         count = 0
         size = self._pace.part_size(self.total, self._pace.upload_parts)
@@ -99,20 +95,32 @@ class Upload:
                 count += 1
         await self._complete(place, f"{etag.hexdigest()}-{count}")
 
+    async def _begin(self) -> Place | None:
+        """Where the first part goes; None if the registry could mount the blob."""
+        place = self._client.place(self._remote.uploads_path)
+        if self._mount:
+            query = {"from": self._mount, "mount": self._digest}
+            place = Place(place.url.copy_merge_params(query))
+        async with self._request("POST", place) as response:
+            return None if response.status_code == 201 else await _next_place(place, response)
+
     async def _send(self, place: Place, part: _Content) -> Place:
         """Sends a part, in as many tries as it takes; where the next one goes."""
         patience = Patience(self._pace)
-        position = part.start
-        while position < part.stop:
+        position: int | None = part.start
+        while True:
             try:
+                if position is None:
+                    place, position = await self._received(place, part)
+                if position == part.stop:
+                    return place
                 return await self._patch(place, part, position)
             except UploadLost:
                 raise
             except RegistryUnavailable as error:
                 _log.info("part at %d of %s: %s", part.start, self._digest, error)
                 await patience.after(error, progressed=False)
-                place, position = await self._received(place, part)
-        return place
+                position = None
 
     async def _patch(self, place: Place, part: _Content, position: int) -> Place:
         headers = {

@@ -21,7 +21,7 @@ from typing import Final
 
 from llamaherd.errors import InvalidDigest, ModelNotFound, StoreError
 from llamaherd.store.blobs import STALE_AFTER, BlobStore, parse_digest
-from llamaherd.store.files import FolderLock, make_folder, store_errors
+from llamaherd.store.files import FolderLock, store_errors
 from llamaherd.store.manifests import Manifest, ManifestStore, StoredManifest
 from llamaherd.store.model import ModelSummary, StoredModel, read_model, read_summary
 from llamaherd.store.names import Name
@@ -44,7 +44,7 @@ class Library:
 
         Raises ``StoreError`` when the store can't be read or written.
         """
-        make_folder(self.manifests.folder)
+        self.manifests.prepare()
         self.blobs.prepare()
 
     def list(self) -> list[ModelSummary]:

@@ -10,7 +10,9 @@ import errno
 import hashlib
 import logging
 import re
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,9 +22,16 @@ import msgspec
 from msgspec import Struct, field
 
 from llamaherd.errors import InvalidDigest, InvalidName, ModelNotFound, StoreError
-from llamaherd.store.blobs import parse_digest
+from llamaherd.store.blobs import STALE_AFTER, parse_digest
 from llamaherd.store.encoding import go_json
-from llamaherd.store.files import open_file, refuse_escape, store_errors, write_atomically
+from llamaherd.store.files import (
+    TEMPORARY_PREFIX,
+    make_folder,
+    open_file,
+    refuse_escape,
+    store_errors,
+    write_atomically,
+)
 from llamaherd.store.names import Name
 
 _log: Final = logging.getLogger(__name__)
@@ -32,6 +41,9 @@ MAX_SIZE: Final = 4 << 20
 
 MANIFEST_TYPE: Final = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE: Final = "application/vnd.docker.container.image.v1+json"
+
+#: A manifest lies so many levels below the folder of them all.
+_DEPTH: Final = 4
 
 _DIGEST_ANYWHERE: Final = re.compile(rb"sha256[:-][0-9a-f]{64}")
 
@@ -117,6 +129,15 @@ class ManifestStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def prepare(self) -> None:
+        """At start: makes the folder and removes what interrupted writers left in it."""
+        make_folder(self.folder)
+        latest = time.time() - STALE_AFTER
+        for path in self.folder.glob(f"*/*/*/{TEMPORARY_PREFIX}*"):
+            with store_errors("remove", path), suppress(FileNotFoundError):
+                if path.lstat().st_mtime < latest:
+                    path.unlink()
+
     def path(self, name: Name) -> Path:
         return self.folder / name.path
 
@@ -157,12 +178,21 @@ class ManifestStore:
             raise ModelNotFound(name.given or name.short) from error
 
     def exists(self, name: Name) -> bool:
-        return self.path(name).is_file()
+        path = self.path(name)
+        try:
+            return path.is_file()
+        except OSError as error:
+            if _is_absence(error):
+                return False
+            raise StoreError(f"can't read {path}: {error.strerror or error}") from error
 
-    def names(self) -> list[Name]:
-        """Of all manifests, readable or not, in the order of their paths."""
-        with store_errors("read", self.folder):
-            found = [path.relative_to(self.folder).parts for path in _files(self.folder, depth=4)]
+    def names(self, *, skip_unreadable: bool = False) -> list[Name]:
+        """Of all manifests, readable or not, in the order of their paths.
+
+        Raises ``StoreError`` for a folder that can't be read, unless such ones are to be skipped.
+        """
+        files = _files(self.folder, _DEPTH, skip_unreadable)
+        found = [path.relative_to(self.folder).parts for path in files]
         names = []
         for host, namespace, model, tag in found:
             try:
@@ -172,9 +202,10 @@ class ManifestStore:
         return names
 
     def read_all(self) -> list[StoredManifest]:
-        """Every sound manifest; a damaged one costs a warning, not the list."""
+        """Every sound manifest; a damaged one costs a warning, not the list, and so does a folder
+        that can't be read."""
         manifests = []
-        for name in self.names():
+        for name in self.names(skip_unreadable=True):
             try:
                 manifests.append(self.read(name))
             except ModelNotFound:
@@ -240,16 +271,24 @@ def _is_absence(error: OSError) -> bool:
     return isinstance(error, missing) or error.errno == errno.ENAMETOOLONG
 
 
-def _files(folder: Path, depth: int) -> Iterator[Path]:
+def _files(folder: Path, depth: int, skip_unreadable: bool) -> Iterator[Path]:
     """The files exactly ``depth`` levels below, sorted; a missing folder has none."""
     try:
-        children = sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
+        with store_errors("read", folder):
+            children = sorted(folder.iterdir())
+            if depth == 1:
+                children = [child for child in children if child.is_file()]
+    except StoreError as error:
+        if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
+            return
+        if depth == _DEPTH or not skip_unreadable:
+            raise
+        _log.warning("skipped models: %s", error)
         return
     for child in children:
         if depth > 1:
-            yield from _files(child, depth - 1)
-        elif child.is_file():
+            yield from _files(child, depth - 1, skip_unreadable)
+        else:
             yield child
 
 

@@ -22,9 +22,12 @@ def rope_parameters(config: Config, layers: str = "full_attention") -> Config:
 
 
 def rope_theta(config: Config, parameters: Config, default: float = 10_000.0) -> float:
-    if parameters.get("rope_theta") is not None:
-        return parameters.number("rope_theta")
-    return config.number("rope_theta", default=default)
+    """The base of the frequencies; raises ``BadRequest`` unless it is above 0."""
+    said = parameters if parameters.get("rope_theta") is not None else config
+    theta = said.number("rope_theta", default=default)
+    if theta <= 0:
+        raise said.wrong("rope_theta", "a number above 0", theta)
+    return theta
 
 
 def rope_kind(parameters: Config) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Final
 
 from llamaherd.create.convert.tokenizers.tokenizer_json import (
     TOKENIZER_FILE,
@@ -14,12 +15,20 @@ from llamaherd.create.convert.tokenizers.vocabulary import Token, TokenType, Voc
 from llamaherd.create.convert.writer import Value
 from llamaherd.errors import BadRequest
 
+#: Far beyond the logarithm of any probability; GGUF keeps it as F32.
+_MAX_SCORE: Final = 1e30
+
 
 def read_unigram(tokenizer: TokenizerFile) -> Vocabulary:
     pieces = tokenizer.model.vocab
     if isinstance(pieces, dict):
         raise BadRequest(f"{TOKENIZER_FILE}: model.vocab: expected a list for Unigram")
     unknown = tokenizer.model.unk_id
+    for number, (_, score) in enumerate(pieces):
+        if abs(score) > _MAX_SCORE:
+            raise BadRequest(
+                f"{TOKENIZER_FILE}: model.vocab[{number}]: expected a log probability, not {score}"
+            )
     tokens = {
         number: Token(text, TokenType.UNKNOWN if number == unknown else TokenType.NORMAL, score)
         for number, (text, score) in enumerate(pieces)
