@@ -126,6 +126,7 @@ def test_forced_tokens_after_a_stop_string_are_none_of_the_reply(top_logprobs: i
     )
     reply = Desk(backend).ask(request)
     assert (reply.text, reply.end.tokens) == ("t", [ord("t")])
+    assert reply.end.eval_count == len("tr")
 
 
 @given(st.lists(st.floats(-80, 80, width=32), min_size=1, max_size=300), st.integers(0, 20))
