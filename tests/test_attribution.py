@@ -68,6 +68,15 @@ def test_a_call_is_told_with_its_tokens() -> None:
     assert text_of(texts[-1]) == "."
 
 
+@pytest.mark.parametrize("text", ["t", "/", "in", " think", "\n\nk"])
+def test_a_short_text_is_not_mistaken_for_a_part_of_the_tag_before_it(text: str) -> None:
+    events, _ = read(piece.encode() for piece in ("<think>", "Hm", "</think>", text, " so"))
+    assert [(event.text, text_of(event)) for event in events if isinstance(event, Text)] == [
+        (text.lstrip(), f"</think>{text}"),
+        (" so", " so"),
+    ]
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_a_token_never_comes_before_its_text(size: int) -> None:
     """What has been told so far ends no later than what has been shown so far."""

@@ -51,6 +51,12 @@ def test_text_is_cut_exactly_at_a_stop_string_across_tokens() -> None:
     assert reply.excess == len(b"User: never seen")
 
 
+def test_what_is_pushed_after_a_stop_string_is_in_excess_too() -> None:
+    reply = ReplyText(["#"])
+    assert [reply.push(piece) for piece in (b"a#b", b"cd")] == ["a", ""]
+    assert reply.excess == len(b"#bcd")
+
+
 def test_a_stop_string_inside_a_token_that_ends_in_half_a_character() -> None:
     texts, reply = run([b"ab." + "é".encode()[:1]], ["."])
     assert "".join(texts) == "ab"

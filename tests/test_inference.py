@@ -7,6 +7,7 @@ Ollama answers otherwise.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,6 +96,24 @@ class TestStreaming:
         assert {"role": "assistant", "content": text} == whole["message"]
         assert last["message"] == {"role": "assistant", "content": ""}
         assert last["eval_count"] == whole["eval_count"] == 24
+
+    def test_a_stream_to_http_1_0_comes_without_chunks_and_ends_with_the_connection(
+        self, server: RunningServer
+    ) -> None:
+        """Chunks are of HTTP/1.1: an older client would take their lengths for the body's text."""
+        request = json.dumps({"model": "tiny", "prompt": PROMPT, "options": GREEDY}).encode()
+        head, _, body = server.spoken_to(
+            b"POST /api/generate HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(request) + request
+        ).partition(b"\r\n\r\n")
+        assert b"transfer-encoding" not in head
+        *pieces, last = [json.loads(line) for line in body.splitlines()]
+        assert "".join(piece["response"] for piece in pieces) == generate(server)["response"]
+        assert last["done"]
+
+    def test_http_1_0_is_told_the_length_of_what_has_one(self, server: RunningServer) -> None:
+        said = server.spoken_to(b"GET /api/version HTTP/1.0\r\n\r\n")
+        head, _, body = said.partition(b"\r\n\r\n")
+        assert f"content-length: {len(body)}".encode() in head
 
     def test_a_seed_makes_a_reply_repeatable(self, server: RunningServer) -> None:
         def written(seed: int) -> str:

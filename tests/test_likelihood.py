@@ -117,6 +117,18 @@ def test_tokens_that_a_grammar_forces_are_certain() -> None:
     ]
 
 
+@pytest.mark.parametrize("top_logprobs", [None, 0])
+def test_forced_tokens_after_a_stop_string_are_none_of_the_reply(top_logprobs: int | None) -> None:
+    backend = FakeBackend(n_ctx=64, model=lambda tokens: ord("t"))
+    grammar = Grammar("schema", '{"type": "boolean"}')
+    request = Generate(
+        1, encode("?"), GREEDY, grammar=grammar, stop=["r"], top_logprobs=top_logprobs
+    )
+    reply = Desk(backend).ask(request)
+    assert (reply.text, reply.end.tokens) == ("t", [ord("t")])
+    assert reply.end.eval_count == len("tr")
+
+
 @given(st.lists(st.floats(-80, 80, width=32), min_size=1, max_size=300), st.integers(0, 20))
 @settings(max_examples=60, deadline=None)
 def test_the_likeliest_come_first(values: list[float], n: int) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -80,6 +81,13 @@ class RunningServer:
             yield connection
         finally:
             connection.close()
+
+    def spoken_to(self, said: bytes) -> bytes:
+        """All that comes back until the server closes the connection."""
+        host, _, port = self.host.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=120) as connection:
+            connection.sendall(said)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
 
     @contextmanager
     def stream(self, path: str, **body: Any) -> Iterator[Iterator[Any]]:

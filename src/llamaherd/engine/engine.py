@@ -383,7 +383,7 @@ class Engine:
                 reason,
                 prompt_count=sequence.prompt_count,
                 prompt_duration=sequence.prompt_duration,
-                eval_count=sequence.written,
+                eval_count=sequence.counted(self._backend.piece),
                 eval_duration=0 if done is None else monotonic_ns() - done,
                 cached_count=sequence.cached_count,
                 dropped_count=sequence.dropped_count,

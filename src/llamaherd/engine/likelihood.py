@@ -55,9 +55,8 @@ class Trace:
             text = self._text.push(token.piece)
             texts.append(text)
             self._given += len(text)
-            if self._text.stopped:
-                break
-            self._placed.append((self._given + self._text.pending, token))
+            if not self._text.stopped:
+                self._placed.append((self._given + self._text.pending, token))
         return "".join(texts)
 
     def finish(self, *, with_end: bool = False) -> str:

@@ -131,11 +131,21 @@ class Sequence:
 
     def kept(self, piece: Callable[[int], bytes]) -> list[int]:
         """The reply's tokens without those whose text a stop string cut off entirely."""
-        excess = self.text.excess
-        while self.reply and excess >= (size := len(piece(self.reply[-1]))) > 0:
-            excess -= size
-            self.reply.pop()
-        return self.reply
+        return self._without_last(self.text.excess, piece)
+
+    def counted(self, piece: Callable[[int], bytes]) -> int:
+        """``written`` up to the token that completed a stop string; a grammar may force more."""
+        after_stop = self.text.excess - len(self.text.stop.encode())
+        surplus = len(self.reply) - len(self._without_last(after_stop, piece))
+        return self.written - surplus
+
+    def _without_last(self, size: int, piece: Callable[[int], bytes]) -> list[int]:
+        """The reply's tokens without those that lie in its last ``size`` bytes entirely."""
+        count = len(self.reply)
+        while count and size >= (length := len(piece(self.reply[count - 1]))) > 0:
+            size -= length
+            count -= 1
+        return self.reply[:count]
 
     def force(self, token: int) -> None:
         """Take note of a token that is written without being chosen."""

@@ -42,6 +42,7 @@ class ReplyText:
     def push(self, piece: bytes) -> str:
         """The text that the bytes make final; nothing more once ``stopped``."""
         if self.stopped:
+            self.excess += len(piece)
             return ""
         text = self._decoder.decode(piece)
         if not self._stops:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import msgspec
 
@@ -17,9 +17,10 @@ _new_decoder = codecs.getincrementaldecoder("utf-8")
 class Attribution:
     """Gives every token to the event that its text ended in, or else to the next one.
 
-    Parsers pass on texts as the model wrote them, so they are found again in what it wrote. What
-    lies before such a text, tags and calls, comes with the event before it if that is a call, else
-    with the text. All tokens are given out once, in their order.
+    Parsers pass on texts as the model wrote them, so they are found again in what it wrote. A short
+    text may stand in a tag before it too, which has tokens of its own: so one is looked for first
+    where tokens begin and end. What lies before such a text, tags and calls, comes with the event
+    before it if that is a call, else with the text. All tokens are given out once, in their order.
     """
 
     def __init__(self) -> None:
@@ -56,9 +57,10 @@ class Attribution:
     def _ends(self, events: Sequence[Part]) -> list[int]:
         """Up to where in the reply each event reaches."""
         spans: list[tuple[int, int] | None] = []
+        edges = {end - self._start for end, _ in self._waiting}
         at = 0
         for event in events:
-            span = self._find(event, at)
+            span = self._find(event, at, edges)
             at = span[1] if span else at
             spans.append(span)
         ends = []
@@ -70,12 +72,32 @@ class Attribution:
         self._forget(ends[-1])
         return ends
 
-    def _find(self, event: Part, at: int) -> tuple[int, int] | None:
-        """Where the event's text stands in the text at hand; None for one without."""
+    def _find(self, event: Part, at: int, edges: Set[int]) -> tuple[int, int] | None:
+        """Where the event's text stands in the text at hand, from ``at`` on; None for one without.
+
+        ``edges`` are the places where tokens end.
+        """
         if not isinstance(event, (Text, Thinking)):
             return None
-        start = self._text.find(event.text, at)
-        return (start, start + len(event.text)) if start >= 0 else None
+        begun = first = None
+        for span in self._places(event.text, at):
+            first = first or span
+            if span[0] == at or self._begins_token(span[0], edges):
+                begun = begun or span
+                if span[1] in edges:
+                    return span
+        return begun or first
+
+    def _places(self, text: str, at: int) -> Iterator[tuple[int, int]]:
+        while (start := self._text.find(text, at)) >= 0:
+            at = start + max(len(text), 1)
+            yield start, start + len(text)
+
+    def _begins_token(self, place: int, edges: Set[int]) -> bool:
+        """Whether a token begins there or with the white space before it, which parsers drop."""
+        while place not in edges and place and self._text[place - 1].isspace():
+            place -= 1
+        return place in edges
 
     def _forget(self, end: int) -> None:
         """Nothing before ``end`` will be searched for."""

@@ -2,13 +2,16 @@
 
 The parser keeps all of a header until it is complete. Without a bound one connection could take all
 memory, and a single long header all of the event loop's time, as it is put together piece by piece.
+
+And to HTTP/1.0, which knows no chunks, nothing is answered in chunks (RFC 9112, section 6.1).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGISendCallable, ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 #: As in Go's server, in bytes.
 MAX_HEAD: Final = 1 << 20
@@ -40,7 +43,27 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._pending = 0
         super().on_headers_complete()
+        if self.cycle.scope["http_version"] == "1.0":
+            self.cycle.send = _until_closed(self.cycle)  # type: ignore[assignment, method-assign]
 
     def on_body(self, body: bytes) -> None:
         self._pending = 0
         super().on_body(body)
+
+
+def _until_closed(cycle: RequestResponseCycle) -> ASGISendCallable:
+    """``cycle.send`` for bodies that, without a length of theirs, end with the connection."""
+    send = cycle.send
+    has_length = True
+
+    async def send_unchunked(message: ASGISendEvent) -> None:
+        nonlocal has_length
+        if message["type"] == "http.response.start":
+            has_length = any(name.lower() == b"content-length" for name, _ in message["headers"])
+            if not has_length:
+                cycle.chunked_encoding = False
+        elif message["type"] == "http.response.body" and not has_length:
+            cycle.expected_content_length = len(message["body"])
+        await send(message)
+
+    return send_unchunked
