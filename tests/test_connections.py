@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
 from llamaherd.config import parse_address
 from llamaherd.server.lifecycle import ListenError, configuration, listen
@@ -49,9 +50,5 @@ def test_an_address_in_use_is_named() -> None:
                 listen(parse_address(where))
 
 
-async def _no_app(*_: object) -> None:
-    raise NotImplementedError
-
-
 def test_a_connection_that_rests_is_left_to_the_client_to_close() -> None:
-    assert configuration(_no_app).timeout_keep_alive > _MOST_PATIENT
+    assert configuration(Starlette()).timeout_keep_alive > _MOST_PATIENT

@@ -12,14 +12,8 @@ import pytest
 
 from tests.support.models import write_model, write_parrot
 from tests.support.server import RunningServer, running_server
+from tests.support.templates import TOOL_TEMPLATE
 
-TEMPLATE = """{{ if .Tools }}{{ .Tools }}{{ end }}{{ range .Messages }}<|{{ .Role }}|>
-{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}{{ range .ToolCalls }}
-<tool_call>
-{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}
-</tool_call>{{ end }}
-{{ end }}<|assistant|>
-"""
 QUESTION: list[Any] = [{"role": "user", "content": "How is the weather?"}]
 CITY = {
     "type": "object",
@@ -57,10 +51,12 @@ HOT = {"temperature": 1.5, "seed": 1, "num_predict": 400}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("choice")
     with running_server(folder, OLLAMA_NUM_PARALLEL="4") as server:
-        server.add("tiny", write_model(folder / "tiny.gguf", n_ctx=2048), template=TEMPLATE)
-        server.create("channels", "tiny", template=TEMPLATE + "{{/* <|channel|><|message|> */}}")
+        server.add("tiny", write_model(folder / "tiny.gguf", n_ctx=2048), template=TOOL_TEMPLATE)
+        server.create(
+            "channels", "tiny", template=TOOL_TEMPLATE + "{{/* <|channel|><|message|> */}}"
+        )
         thinks = write_parrot(folder / "thinks.gguf", THOUGHT)
-        server.add("thinks", thinks, template=TEMPLATE)
+        server.add("thinks", thinks, template=TOOL_TEMPLATE)
         yield server
 
 

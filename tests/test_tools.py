@@ -10,14 +10,8 @@ import pytest
 
 from tests.support.models import write_parrot
 from tests.support.server import RunningServer, running_server
+from tests.support.templates import TOOL_TEMPLATE
 
-TEMPLATE = """{{ if .Tools }}{{ .Tools }}{{ end }}{{ range .Messages }}<|{{ .Role }}|>
-{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}{{ range .ToolCalls }}
-<tool_call>
-{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}
-</tool_call>{{ end }}
-{{ end }}<|assistant|>
-"""
 CALLS = (
     '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Zürich", "at": ["9", 10]}}\n'
     '</tool_call>\n<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'
@@ -64,9 +58,9 @@ TIME_CALL = {"function": {"name": "get_time", "arguments": {}, "index": 1}}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("tools")
     with running_server(folder) as server:
-        server.add("caller", write_parrot(folder / "calls.gguf", REPLY), template=TEMPLATE)
+        server.add("caller", write_parrot(folder / "calls.gguf", REPLY), template=TOOL_TEMPLATE)
         thoughtful = write_parrot(folder / "thinks.gguf", THOUGHTFUL)
-        server.add("thoughtful", thoughtful, template=TEMPLATE)
+        server.add("thoughtful", thoughtful, template=TOOL_TEMPLATE)
         server.create("plain", "caller", template="{{ .Prompt }}\n")
         yield server
 

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 import openai
 import pytest
 
-from tests.openai_api.models import CALLS, CONTEXT, TEMPLATE
+from tests.openai_api.models import CALLS, CONTEXT
 from tests.support.models import write_model, write_parrot
 from tests.support.server import RunningServer, running_server
+from tests.support.templates import TOOL_TEMPLATE
 
 
 @pytest.fixture(scope="package")
@@ -24,9 +25,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         server.create("fim", "tiny", template="<PRE>{{ .Prompt }}<SUF>{{ .Suffix }}<MID>")
         server.create("raw", "tiny", template="{{ .Prompt }}")
         caller = write_parrot(folder / "caller.gguf", f"Let me see.\n{CALLS}")
-        server.add("caller", caller, template=TEMPLATE)
+        server.add("caller", caller, template=TOOL_TEMPLATE)
         thinker = write_parrot(folder / "thinker.gguf", "<think>\nHm.\n</think>\n\nForty-two.")
-        server.add("thinker", thinker, template=TEMPLATE)
+        server.add("thinker", thinker, template=TOOL_TEMPLATE)
         yield server
 
 

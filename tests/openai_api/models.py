@@ -11,13 +11,6 @@ CONTEXT = 8192
 #: Keeps the model from ending its reply.
 ENDLESS = {"2": -100}
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Once upon a time"}]
-TEMPLATE = """{{ if .Tools }}{{ .Tools }}{{ end }}{{ range .Messages }}<|{{ .Role }}|>
-{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}{{ range .ToolCalls }}
-<tool_call>
-{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}
-</tool_call>{{ end }}
-{{ end }}<|assistant|>
-"""
 CALLS = (
     '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Zürich", "days": 2}}\n'
     '</tool_call>\n<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'

@@ -9,14 +9,8 @@ from typing import Final
 
 from tests.support.models import write_model, write_parrot
 from tests.support.server import RunningServer
+from tests.support.templates import TOOL_TEMPLATE
 
-TEMPLATE: Final = """{{ if .Tools }}{{ .Tools }}{{ end }}{{ range .Messages }}<|{{ .Role }}|>
-{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}{{ range .ToolCalls }}
-<tool_call>
-{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}
-</tool_call>{{ end }}
-{{ end }}<|assistant|>
-"""
 CALLS: Final = (
     '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Zürich", "days": 2}}\n'
     '</tool_call>\n<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'
@@ -34,11 +28,11 @@ def add_agents(server: RunningServer, folder: Path) -> None:
     "thinker", which thinks and answers."""
     server.add("tiny", write_model(folder / "tiny.gguf", n_ctx=CONTEXT))
     server.create("small", "tiny", parameters={"num_ctx": SMALL_CONTEXT})
-    server.create("willing", "tiny", template=TEMPLATE)
+    server.create("willing", "tiny", template=TOOL_TEMPLATE)
     caller = write_parrot(folder / "caller.gguf", f"Let me see.\n{CALLS}")
-    server.add("caller", caller, template=TEMPLATE)
+    server.add("caller", caller, template=TOOL_TEMPLATE)
     thinker = write_parrot(folder / "thinker.gguf", "<think>\nHm, hm.\n</think>\n\nForty-two.")
-    server.add("thinker", thinker, template=TEMPLATE)
+    server.add("thinker", thinker, template=TOOL_TEMPLATE)
 
 
 def kill_reader(server: RunningServer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final
@@ -41,14 +42,14 @@ def error_response(error: Exception) -> Response:
     return json_response({"error": text}, status)
 
 
-class WatchedResponse(Response):
+class WatchedResponse(Response, ABC):
     """A response whose work is cancelled when the client disconnects."""
 
     def __init__(self) -> None:
         self.background = None
 
-    async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def respond(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         work = asyncio.ensure_future(self.respond(scope, receive, send))

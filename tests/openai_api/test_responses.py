@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -39,20 +39,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with running_server(folder) as server:
         add_agents(server, folder)
         yield server
-
-
-@pytest.fixture
-def client(server: RunningServer) -> Iterator[openai.OpenAI]:
-    url = f"http://{server.host}/v1/"
-    with openai.OpenAI(base_url=url, api_key="ollama", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-async def async_client(server: RunningServer) -> AsyncIterator[openai.AsyncOpenAI]:
-    url = f"http://{server.host}/v1/"
-    async with openai.AsyncOpenAI(base_url=url, api_key="ollama", max_retries=0) as client:
-        yield client
 
 
 def get(client: openai.OpenAI, *, stream: bool, **request: Any) -> Response:
