@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import openai
 import pytest
 
-from tests.openai_api.models import CALLS, CONTEXT
+from tests.openai_api.models import CONTEXT
+from tests.support.agents import CALLS
 from tests.support.models import write_model, write_parrot
 from tests.support.server import RunningServer, running_server
 from tests.support.templates import TOOL_TEMPLATE

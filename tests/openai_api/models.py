@@ -11,10 +11,6 @@ CONTEXT = 8192
 #: Keeps the model from ending its reply.
 ENDLESS = {"2": -100}
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Once upon a time"}]
-CALLS = (
-    '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Zürich", "days": 2}}\n'
-    '</tool_call>\n<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'
-)
 TOOLS: Any = [
     {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}},
     {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object"}}},

@@ -8,7 +8,8 @@ from typing import Any
 import openai
 import pytest
 
-from tests.openai_api.models import CALLS, CONTEXT, HELLO, TOOLS
+from tests.openai_api.models import CONTEXT, HELLO, TOOLS
+from tests.support.agents import CALLS
 from tests.support.server import RunningServer
 
 
