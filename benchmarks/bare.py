@@ -38,7 +38,7 @@ def run(model: str, text: str, tokens: int, n_ctx: int, threads: int, sampling: 
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = n_ctx
     params.n_threads = params.n_threads_batch = threads
-    params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.flash_attn_type = flash_attention()
     context = llama_cpp.llama_init_from_model(loaded, params)
     load = time.perf_counter_ns() - started
     vocab = llama_cpp.llama_model_get_vocab(loaded)
@@ -64,6 +64,13 @@ def run(model: str, text: str, tokens: int, n_ctx: int, threads: int, sampling: 
         prompt_tokens=len(prompt),
         tokens=tokens - 1,
     )
+
+
+def flash_attention() -> int:
+    """What is fastest: on a processor none."""
+    if llama_cpp.llama_supports_gpu_offload():
+        return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO)
+    return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED)
 
 
 def decode(context: Any, tokens: Any) -> None:

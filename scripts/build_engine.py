@@ -10,6 +10,7 @@ only slower.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -37,6 +38,10 @@ FAILED_LOG: Final = ROOT / "build/engine-build.log"
 #: What compiling one file of llama.cpp takes at its worst, in bytes.
 _MEMORY_PER_JOB: Final = 3 << 29
 
+#: What a core compiles in, in minutes: all of llama.cpp but CUDA, and CUDA's kernels.
+_MINUTES: Final = 8
+_CUDA_MINUTES: Final = 50
+
 #: Lines of a failed build that are shown.
 _TAIL: Final = 30
 
@@ -56,7 +61,8 @@ class Recipe:
 def recipe(environ: Mapping[str, str] = os.environ) -> Recipe:
     """Raises ``NoCompiler``."""
     machine = inspect(environ)
-    plan = choose_flags(machine, environ.get("CMAKE_ARGS", ""), environ.get("CXXFLAGS", ""))
+    users = {name.lower(): environ.get(name, "") for name in ("CMAKE_ARGS", "CXXFLAGS", "LDFLAGS")}
+    plan = choose_flags(machine, **users)
     sources = (ENGINE_LOCK, TOOLS_LOCK, CMAKE_FILE)
     return Recipe(machine, plan, cache_key(machine, plan, "".join(p.read_text() for p in sources)))
 
@@ -101,7 +107,7 @@ def keep(built: Path, folder: Path) -> Path | None:
 def _build(wanted: Recipe, scratch: Path) -> Path:
     for note in wanted.plan.notes:
         say(f"engine: {note}")
-    say("engine: compiling llama.cpp for this machine; 3 to 5 minutes on two cores, once")
+    say(f"engine: compiling llama.cpp for this machine; about {_minutes(wanted)} minutes, once")
     python = make_venv(scratch / "tools")
     pip_install(python, "--no-deps", "-r", str(TOOLS_LOCK))
     pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
@@ -129,6 +135,11 @@ def _build_environ(wanted: Recipe, tools: Path) -> dict[str, str]:
     leave_out = f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={CMAKE_FILE}"
     plan = Plan((leave_out, *wanted.plan.cmake_args), ())
     return environ | plan.environment
+
+
+def _minutes(wanted: Recipe) -> int:
+    work = _MINUTES + (_CUDA_MINUTES if "-DGGML_CUDA=ON" in wanted.plan.cmake_args else 0)
+    return math.ceil(work / _jobs())
 
 
 def _jobs() -> int:

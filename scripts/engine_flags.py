@@ -19,7 +19,13 @@ from typing import Final, Literal
 AMX_CURE: Final = ("-fno-tree-dse", "-fno-dse")
 _FIRST_SOUND_GCC: Final = (14,)
 
+#: nvcc may use another host compiler than ours (CUDAHOSTCXX) and link that one's C++ library as an
+#: archive. Unhidden, its symbols take the place of the system's in all of llama.cpp's libraries,
+#: which then crash at the first locale.
+HIDE_ARCHIVES: Final = "-Wl,--exclude-libs,ALL"
+
 _CXX_FLAGS: Final = "CMAKE_CXX_FLAGS"
+_LINKER_FLAGS: Final = "CMAKE_SHARED_LINKER_FLAGS"
 
 
 Family = Literal["gcc", "clang", "apple-clang", "other"]
@@ -69,11 +75,13 @@ class Plan:
         return {"CMAKE_ARGS": shlex.join(self.cmake_args)}
 
 
-def choose_flags(machine: Machine, cmake_args: str = "", cxxflags: str = "") -> Plan:
-    """``cmake_args`` and ``cxxflags`` are the user's environment variables; they come last and win.
+def choose_flags(
+    machine: Machine, cmake_args: str = "", cxxflags: str = "", ldflags: str = ""
+) -> Plan:
+    """The texts are the user's environment variables of these names; they come last and win.
 
-    Only the flags for the C++ compiler are added up: a user's own must not drop the cure. Raises
-    ``ValueError`` for quotes in ``cmake_args`` that don't match.
+    Only flags for the C++ compiler and the linker are added up: a user's own must not drop ours.
+    Raises ``ValueError`` for quotes that don't match.
     """
     notes = [f"compiler: {machine.compiler}, for this {machine.arch} processor"]
     own = [
@@ -85,7 +93,11 @@ def choose_flags(machine: Machine, cmake_args: str = "", cxxflags: str = "") -> 
         "-DLLAMA_BUILD_TOOLS=OFF",
         "-DLLAMA_BUILD_SERVER=OFF",
     ]
+    given = shlex.split(cmake_args)
     if machine.cuda_compiler and machine.nvidia_gpus:
+        given, users_flags = _take_definition(given, _LINKER_FLAGS)
+        linker_flags = [*shlex.split(ldflags), *users_flags, HIDE_ARCHIVES]
+        own += [f"-D{_LINKER_FLAGS}={shlex.join(linker_flags)}"]
         own += ["-DGGML_CUDA=ON", f"-DCMAKE_CUDA_COMPILER={machine.cuda_compiler}"]
         notes.append(f"CUDA {machine.cuda_version}: on, for {', '.join(machine.nvidia_gpus)}")
     elif machine.nvidia_gpus:
@@ -98,7 +110,7 @@ def choose_flags(machine: Machine, cmake_args: str = "", cxxflags: str = "") -> 
     if not machine.openmp:
         notes.append("OpenMP: not found, llama.cpp's own threads are used")
 
-    given, users_flags = _take_definition(shlex.split(cmake_args), _CXX_FLAGS)
+    given, users_flags = _take_definition(given, _CXX_FLAGS)
     flags = [*shlex.split(cxxflags), *users_flags]
     if _miscompiles_amx(machine):
         flags += AMX_CURE

@@ -17,7 +17,15 @@ import pytest
 from llamaherd.llama import selftest
 from scripts import build_engine, set_up
 from scripts.build_engine import Progress
-from scripts.engine_flags import AMX_CURE, Compiler, Machine, Plan, cache_key, choose_flags
+from scripts.engine_flags import (
+    AMX_CURE,
+    HIDE_ARCHIVES,
+    Compiler,
+    Machine,
+    Plan,
+    cache_key,
+    choose_flags,
+)
 from scripts.machine import NoCompiler, c_compiler, describe_compiler, find_compiler, parse_macros
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +88,15 @@ def test_cuda_needs_a_gpu_and_a_compiler() -> None:
     plan = choose_flags(gpu_only)
     assert "GGML_CUDA" not in definitions(plan)
     assert any("RTX 4090" in note and "nvcc" in note for note in plan.notes)
+
+
+def test_what_cudas_compiler_links_as_archives_stays_its_own() -> None:
+    """Or a C++ library of another version takes the place of the system's everywhere."""
+    gpu = replace(LINUX, nvidia_gpus=("RTX 4090, 8.9",), cuda_compiler="/cuda/bin/nvcc")
+    plan = choose_flags(gpu, "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,-z,now", ldflags="-L/lib/mine")
+    flags = definitions(plan)["CMAKE_SHARED_LINKER_FLAGS"].split()
+    assert flags == ["-L/lib/mine", "-Wl,-z,now", HIDE_ARCHIVES]
+    assert "CMAKE_SHARED_LINKER_FLAGS" not in definitions(choose_flags(LINUX))
 
 
 def test_a_mac_says_that_metal_is_on() -> None:
