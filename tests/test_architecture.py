@@ -14,7 +14,7 @@ ROOT = Path(llamaherd.__file__).parent
 
 #: From the ground up: a module may import from its own row and the rows above it in this list.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("version", "errors", "duration"),
+    ("version", "errors", "duration", "gpus"),
     ("messages", "options", "keys", "config", "observe", "grammar"),
     ("events", "telemetry", "gguf", "hardware"),
     ("api",),
@@ -53,6 +53,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "httpx2": ("registry",),
     "cryptography": ("registry",),
     "prometheus_client": ("server.metrics",),
+    "pynvml": ("gpus",),
 }
 
 #: Modules that must stay free of asyncio: pure logic, or the engine's own thread.

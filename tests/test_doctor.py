@@ -25,7 +25,8 @@ from llamaherd.doctor.server import examine_server
 from llamaherd.doctor.settings import examine_settings
 from llamaherd.doctor.store import examine_store
 from llamaherd.errors import ConfigError
-from llamaherd.hardware import Gpu, Hardware
+from llamaherd.gpus import Gpu
+from llamaherd.hardware import Hardware
 from llamaherd.store.library import Library
 from llamaherd.store.manifests import Layer, Manifest
 from llamaherd.store.names import Name

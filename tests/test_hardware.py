@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamaherd import hardware
-from llamaherd.hardware import Gpu
 
 GIB = 1 << 30
 
@@ -211,37 +209,6 @@ def test_free_memory_of_a_mac_is_what_can_be_freed_at_once() -> None:
 # --- accelerators ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("files", "backends"),
-    [
-        (["libggml.so", "libggml-base.so", "libggml-cpu.so", "libllama.so"], set()),
-        (["libggml-cuda.so", "libggml-cuda.so.0", "libggml-cpu.so"], {"cuda"}),
-        (["libggml-metal.dylib", "libggml-blas.dylib"], {"metal"}),
-    ],
-)
-def test_the_backends_of_a_build_show_in_its_files(
-    tmp_path: Path, files: list[str], backends: set[str]
-) -> None:
-    for name in files:
-        (tmp_path / name).touch()
-    assert hardware.gpu_backends(tmp_path) == backends
-
-
-def test_a_missing_engine_has_no_backends(tmp_path: Path) -> None:
-    assert hardware.gpu_backends(tmp_path / "nowhere") == set()
-
-
-def test_only_accelerators_are_taken_from_the_device_list() -> None:
-    device = {"memory_total": 8 * GIB, "memory_free": GIB}
-    report = {
-        "devices": [
-            {"kind": "gpu", "name": "CUDA0", "description": "RTX", "backend": "CUDA", **device},
-            {"kind": "cpu", "name": "CPU", "description": "Testium", "backend": "CPU", **device},
-        ]
-    }
-    assert hardware.parse_gpus(json.dumps(report)) == (Gpu("RTX", 8 * GIB, GIB, "CUDA"),)
-
-
 # --- this machine ---------------------------------------------------------------------------
 
 
@@ -254,7 +221,7 @@ def test_this_machine_is_recognised() -> None:
 
 def test_importing_it_does_not_load_the_engine() -> None:
     code = (
-        "import sys, llamaherd.hardware as h; h.gpu_backends();"
+        "import sys, llamaherd.hardware as h; h.list_gpus();"
         "print([name for name in ('llama_cpp', 'numpy', 'asyncio') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

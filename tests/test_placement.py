@@ -169,9 +169,8 @@ class TestAccelerators:
         assert place(num_gpu=20, main_gpu=3).load.main_gpu == 0
 
     def test_some_of_each_is_left_free_if_wished(self) -> None:
-        machine = Computer(gpus=(Card(4 * GIB), Card(100)))
         settings = Settings.from_environ({"OLLAMA_GPU_OVERHEAD": str(GIB)})
-        assert free_memory(7, machine, settings) == Memory(7, 3 * GIB)
+        assert free_memory(7, [4 * GIB, 100], settings) == Memory(7, 3 * GIB)
 
     def test_beside_others_a_model_wants_to_be_there_as_a_whole(self) -> None:
         settings = Settings.from_environ({})

@@ -1,14 +1,11 @@
 """What this machine has: processor, memory, accelerators.
 
 Linux is read from /proc, /sys and the cgroup of the process, macOS through ``sysctl`` and
-``vm_stat``. Nothing here loads llama.cpp: accelerators are listed by a child process, and only
-where the engine's build has a backend for one.
+``vm_stat``; the accelerators come from ``gpus``.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import re
 import subprocess
@@ -18,16 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-#: Backends of llama.cpp that drive an accelerator, by the name in their library's file name.
-GPU_BACKENDS: Final = frozenset(
-    {"cann", "cuda", "hip", "metal", "musa", "opencl", "openvino", "sycl", "vulkan", "webgpu"}
-)
+from llamaherd.gpus import Gpu, list_gpus
 
 #: A cgroup without a limit reports a number about as large as the address space.
 _UNLIMITED: Final = 1 << 60
-
-#: How long listing the accelerators may take, in seconds; starting a driver can be slow.
-_DEVICES_TIMEOUT: Final = 60.0
 
 #: Names of macOS on Arm for what Linux calls otherwise.
 _APPLE_FEATURES: Final = {
@@ -38,16 +29,6 @@ _APPLE_FEATURES: Final = {
     "feat_sme": "sme",
     "feat_sme2": "sme2",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """An accelerator as llama.cpp sees it; memory in bytes, ``backend`` such as "CUDA"."""
-
-    name: str
-    memory_total: int
-    memory_free: int
-    backend: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,52 +65,6 @@ def memory_available() -> int:
     if sys.platform == "darwin":
         return parse_vm_stat(_output("vm_stat"))
     return linux_memory_available(Path("/"))
-
-
-# --- accelerators ---------------------------------------------------------------------------
-
-
-def gpu_backends(library_folder: Path | None = None) -> frozenset[str]:
-    """The accelerator backends that the installed engine was built with; looks at files only."""
-    folder = library_folder or _engine_libraries()
-    if folder is None or not folder.is_dir():
-        return frozenset()
-    found = (re.match(r"libggml-([a-z]+)\.", path.name) for path in folder.iterdir())
-    return GPU_BACKENDS & {match[1] for match in found if match}
-
-
-def list_gpus() -> tuple[Gpu, ...]:
-    """The accelerators, none where the engine's build knows none or their driver fails.
-
-    Asked in a child process, because a driver may crash and its memory would stay taken.
-    """
-    if not gpu_backends():
-        return ()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "llamaherd.llama.devices"],
-            capture_output=True,
-            text=True,
-            timeout=_DEVICES_TIMEOUT,
-            check=True,
-        )
-    except (subprocess.SubprocessError, OSError):
-        return ()
-    return parse_gpus(done.stdout)
-
-
-def parse_gpus(report: str) -> tuple[Gpu, ...]:
-    """The accelerators in the JSON that ``llamaherd.llama.devices`` prints."""
-    return tuple(
-        Gpu(device["description"], device["memory_total"], device["memory_free"], device["backend"])
-        for device in json.loads(report)["devices"]
-        if device["kind"] in ("gpu", "integrated-gpu")
-    )
-
-
-def _engine_libraries() -> Path | None:
-    spec = importlib.util.find_spec("llama_cpp")
-    return Path(spec.origin).parent / "lib" if spec and spec.origin else None
 
 
 # --- Linux ----------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from typing import Final
 import llamaherd
 from llamaherd.doctor.findings import Fact, Problem, Section
 from llamaherd.doctor.probe import Answer, ask
-from llamaherd.hardware import Hardware, gpu_backends
+from llamaherd.gpus import gpu_backends
+from llamaherd.hardware import Hardware
 
 PACKAGE: Final = "llama-cpp-python"
 

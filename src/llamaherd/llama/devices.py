@@ -4,7 +4,7 @@ Run as ``python -m llamaherd.llama.devices``, in a process of its own: a driver 
 keeps memory then does no harm. The object has ``version`` (of llama-cpp-python), ``system_info``
 (llama.cpp's line of compiled features), ``gpu_offload`` and ``devices``, each with ``kind`` ("cpu",
 "gpu", "integrated-gpu" or "accelerator"), ``name``, ``description``, ``backend``, ``memory_total``
-and ``memory_free`` in bytes.
+and ``memory_free`` in bytes, and ``pci``, the address on the bus or nothing.
 """
 
 from __future__ import annotations
@@ -29,8 +29,23 @@ _type: Final = function("ggml_backend_dev_type", ctypes.c_int, _pointer)
 _name: Final = function("ggml_backend_dev_name", ctypes.c_char_p, _pointer)
 _description: Final = function("ggml_backend_dev_description", ctypes.c_char_p, _pointer)
 _memory: Final = function("ggml_backend_dev_memory", None, _pointer, _size_out, _size_out)
+_properties: Final = function("ggml_backend_dev_get_props", None, _pointer, _pointer)
 _registry: Final = function("ggml_backend_dev_backend_reg", _pointer, _pointer)
 _registry_name: Final = function("ggml_backend_reg_name", ctypes.c_char_p, _pointer)
+
+
+class _Properties(ctypes.Structure):
+    """``struct ggml_backend_dev_props``; flags that nobody here reads end it."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("description", ctypes.c_char_p),
+        ("memory_free", ctypes.c_size_t),
+        ("memory_total", ctypes.c_size_t),
+        ("type", ctypes.c_int),
+        ("device_id", ctypes.c_char_p),
+        ("flags", ctypes.c_char * 64),
+    )
 
 
 def report() -> dict[str, Any]:
@@ -47,6 +62,8 @@ def report() -> dict[str, Any]:
 def _describe(device: int) -> dict[str, Any]:
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     _memory(device, ctypes.byref(free), ctypes.byref(total))
+    properties = _Properties()
+    _properties(device, ctypes.byref(properties))
     return {
         "kind": _KINDS[_type(device)],
         "name": _name(device).decode(),
@@ -54,6 +71,7 @@ def _describe(device: int) -> dict[str, Any]:
         "backend": _registry_name(_registry(device)).decode(),
         "memory_total": total.value,
         "memory_free": free.value,
+        "pci": (properties.device_id or b"").decode(),
     }
 
 

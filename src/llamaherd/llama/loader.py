@@ -34,6 +34,9 @@ _UNQUANTISED: Final = ("f32", "f16", "bf16")
 #: Finished sequences that may stay in the memory as prefixes for later requests, beside the slots.
 SPARE_SEQUENCES: Final = 4
 
+#: A list without an entry before the null pointer that ends it.
+_NO_DEVICES: Final = (ctypes.c_void_p * 1)()
+
 Progress = Callable[[float], None]
 
 
@@ -170,6 +173,9 @@ def _load_model(spec: ModelSpec, progress: Progress, log: LoadLog) -> Any:
     params = C.llama_model_default_params()
     params.n_gpu_layers = spec.gpu_layers
     params.main_gpu = spec.main_gpu
+    if spec.gpu_layers == 0:
+        # Otherwise llama.cpp computes long prompts there, with buffers that nobody counted on.
+        params.devices = ctypes.addressof(_NO_DEVICES)
     params.load_mode = _load_mode(spec.use_mmap, spec.use_mlock)
     params.use_extra_bufts = spec.extra_buffers
     params.progress_callback = callback

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
-from llamaherd import hardware
+from llamaherd import gpus, hardware
 from llamaherd.config import Settings
 from llamaherd.duration import FOREVER, MICROSECOND, SECOND
 from llamaherd.errors import LlamaherdError, LoadError, ShuttingDown
@@ -251,8 +251,8 @@ class Scheduler:
         )
 
     def _measure(self) -> None:
-        """Accelerators are asked once, at start; what models take of them is known."""
-        free = free_memory(self._memory_available(), self._machine, self._settings)
+        vram = gpus.memory_free(self._machine.gpus)
+        free = free_memory(self._memory_available(), vram, self._settings)
         self._tell(events.MemoryMeasured(free))
 
     # --- events and effects -----------------------------------------------------------------

@@ -1,0 +1,79 @@
+"""Accelerators and their memory; what needs a driver is tried where there is one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llamaherd import gpus
+from llamaherd.gpus import Gpu
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("files", "backends"),
+    [
+        (["libggml.so", "libggml-base.so", "libggml-cpu.so", "libllama.so"], set()),
+        (["libggml-cuda.so", "libggml-cuda.so.0", "libggml-cpu.so"], {"cuda"}),
+        (["libggml-metal.dylib", "libggml-blas.dylib"], {"metal"}),
+    ],
+)
+def test_the_backends_of_a_build_show_in_its_files(
+    tmp_path: Path, files: list[str], backends: set[str]
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    assert gpus.gpu_backends(tmp_path) == backends
+
+
+def test_a_missing_engine_has_no_backends(tmp_path: Path) -> None:
+    assert gpus.gpu_backends(tmp_path / "nowhere") == set()
+
+
+def test_only_accelerators_are_taken_from_the_device_list() -> None:
+    device = {"memory_total": 8 * GIB, "memory_free": GIB, "pci": "0000:06:00.0"}
+    report = {
+        "devices": [
+            {"kind": "gpu", "name": "CUDA0", "description": "RTX", "backend": "CUDA", **device},
+            {"kind": "cpu", "name": "CPU", "description": "Testium", "backend": "CPU", **device},
+        ]
+    }
+    assert gpus.parse_gpus(json.dumps(report)) == (
+        Gpu("RTX", 8 * GIB, GIB, "CUDA", "0000:06:00.0"),
+    )
+
+
+# --- free memory ----------------------------------------------------------------------------
+
+
+RADEON = Gpu("Radeon", 16 * GIB, 15 * GIB, "ROCm", "0000:c1:00.0")
+
+
+def test_an_amd_device_is_asked_for_what_is_free_by_now(tmp_path: Path) -> None:
+    folder = tmp_path / "sys/bus/pci/devices/0000:c1:00.0"
+    folder.mkdir(parents=True)
+    (folder / "mem_info_vram_total").write_text(f"{16 * GIB}\n")
+    (folder / "mem_info_vram_used").write_text(f"{12 * GIB}\n")
+    assert gpus.memory_free([RADEON], tmp_path) == [4 * GIB]
+
+
+@pytest.mark.parametrize("used", [None, "unknown"])
+def test_what_does_not_tell_has_what_it_had(tmp_path: Path, used: str | None) -> None:
+    folder = tmp_path / "sys/bus/pci/devices/0000:c1:00.0"
+    folder.mkdir(parents=True)
+    (folder / "mem_info_vram_total").write_text(f"{16 * GIB}\n")
+    if used is not None:
+        (folder / "mem_info_vram_used").write_text(used)
+    apple = Gpu("Apple M3", 12 * GIB, 11 * GIB, "MTL")
+    gone = Gpu("RTX", 8 * GIB, 7 * GIB, "CUDA", "ffff:ff:1f.7")
+    assert gpus.memory_free([RADEON, apple, gone], tmp_path) == [15 * GIB, 11 * GIB, 7 * GIB]
+
+
+def test_the_devices_of_this_machine_are_asked() -> None:
+    listed = gpus.list_gpus()
+    assert len(gpus.memory_free(listed)) == len(listed)
+    for gpu, free in zip(listed, gpus.memory_free(listed), strict=True):
+        assert 0 < free <= gpu.memory_total
