@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
 import pytest
 
+#: Lists of the devices that a driver may show.
+NO_GPU = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
+
 
 def pytest_configure() -> None:
-    """Take Ctrl-C as a program at a terminal does, we and the programs that we start.
+    """Make this process, and the programs that it starts, independent of where it runs.
 
-    A shell has what it runs in the background ignore it, and tests of Ctrl-C would wait for ever.
+    Everything is computed by the processor: on a GPU the last digits depend on what else is in the
+    batch. And Ctrl-C is taken as a program at a terminal does: a shell has what it runs in the
+    background ignore it, and tests of Ctrl-C would wait for ever.
     """
+    os.environ |= dict.fromkeys(NO_GPU, "")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

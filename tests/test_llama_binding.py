@@ -225,6 +225,19 @@ sched_reserve:  CUDA_Host compute buffer size =     3.00 MiB
     )
 
 
+@pytest.mark.parametrize(("layers", "on_gpu"), [("16/17", 50.0), ("17/17", 151.25)])
+def test_a_model_whose_layers_all_lie_on_a_gpu_lies_there_as_a_whole(
+    layers: str, on_gpu: float
+) -> None:
+    log = f"""
+load_tensors: offloaded {layers} layers to GPU
+load_tensors:   CPU_Mapped model buffer size =   100.00 MiB
+load_tensors:        CUDA0 model buffer size =    50.00 MiB
+llama_context:  CUDA_Host  output buffer size =     1.25 MiB
+"""
+    assert memory_use(log.splitlines()).vram == on_gpu * 2**20
+
+
 def test_repacked_weights_are_counted_once() -> None:
     log = """
 load_tensors:   CPU_Mapped model buffer size =   100.00 MiB

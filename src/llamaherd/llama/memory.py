@@ -24,9 +24,16 @@ _COPIES: Final = re.compile(r".*REPACK$|AMX")
 _HOST: Final = re.compile(r"CPU|.*_Host$|BLAS|AMX")
 
 
+_LAYERS: Final = re.compile(r"offloaded (?P<some>\d+)/(?P<all>\d+) layers to GPU")
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
-    """Bytes by purpose; ``vram`` is the part of their sum that lies on accelerators."""
+    """Bytes by purpose; ``vram`` is the part of their sum that lies on accelerators.
+
+    That is everything where all layers do, as Ollama counts: some buffers always stay in main
+    memory, such as the embeddings of tokens and those for transfers.
+    """
 
     model: int = 0
     cache: int = 0
@@ -40,7 +47,10 @@ def memory_use(log: Iterable[str]) -> MemoryUse:
     Compute buffers may be announced again when they are measured anew; the last one counts.
     """
     sizes: dict[tuple[str, str], int] = {}
+    is_whole = False
     for line in log:
+        if layers := _LAYERS.search(line):
+            is_whole = layers["some"] == layers["all"]
         if found := _BUFFER.search(line):
             key = found["device"], found["kind"]
             size = round(float(found["size"]) * 2**20)
@@ -58,9 +68,7 @@ def memory_use(log: Iterable[str]) -> MemoryUse:
             if kind == "model" and re.match(pattern, device)
         )
 
-    return MemoryUse(
-        model=total("model", "LoRA") - min(weights(r".*_Mapped$"), weights(_COPIES)),
-        cache=total("KV", "RS"),
-        compute=total("compute", "output"),
-        vram=sum(size for (device, _), size in sizes.items() if not _HOST.match(device)),
-    )
+    model = total("model", "LoRA") - min(weights(r".*_Mapped$"), weights(_COPIES))
+    cache, compute = total("KV", "RS"), total("compute", "output")
+    vram = sum(size for (device, _), size in sizes.items() if not _HOST.match(device))
+    return MemoryUse(model, cache, compute, model + cache + compute if is_whole else vram)
