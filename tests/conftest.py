@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-#: Lists of the devices that a driver may show.
-NO_GPU = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
+from llamaherd.llama.environment import DEVICE_VARIABLES
 
 
 def pytest_configure() -> None:
@@ -19,7 +18,7 @@ def pytest_configure() -> None:
     batch. And Ctrl-C is taken as a program at a terminal does: a shell has what it runs in the
     background ignore it, and tests of Ctrl-C would wait for ever.
     """
-    os.environ |= dict.fromkeys(NO_GPU, "")
+    os.environ |= dict.fromkeys(DEVICE_VARIABLES, "")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -364,3 +364,10 @@ def test_more_overhead_than_the_gpu_has_memory() -> None:
     (text,) = problems_of({"GPU_OVERHEAD": str(9 << 30)}, with_gpu)
     assert "will not be used" in text
     assert not problems_of({"GPU_OVERHEAD": str(9 << 30)})
+
+
+def test_accelerators_that_the_engine_does_not_find() -> None:
+    trouble = "failed to initialize CUDA: no CUDA-capable device is detected"
+    section = engine.examine_engine(replace(MACHINE, gpu_trouble=trouble))
+    (found,) = (problem for problem in section.problems if trouble in problem.text)
+    assert "nvidia-smi" in found.remedy

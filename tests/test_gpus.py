@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llamaherd import gpus
-from llamaherd.gpus import Gpu
+from llamaherd.gpus import Found, Gpu
 
 GIB = 1 << 30
 
@@ -39,10 +39,17 @@ def test_only_accelerators_are_taken_from_the_device_list() -> None:
         "devices": [
             {"kind": "gpu", "name": "CUDA0", "description": "RTX", "backend": "CUDA", **device},
             {"kind": "cpu", "name": "CPU", "description": "Testium", "backend": "CPU", **device},
-        ]
+        ],
+        "errors": ["the second one does not answer"],
     }
-    assert gpus.parse_gpus(json.dumps(report)) == (
-        Gpu("RTX", 8 * GIB, GIB, "CUDA", "0000:06:00.0"),
+    expected = Gpu("RTX", 8 * GIB, GIB, "CUDA", "0000:06:00.0")
+    assert gpus.parse_report(json.dumps(report)) == Found((expected,))
+
+
+def test_a_driver_says_what_troubles_it() -> None:
+    report = {"devices": [], "errors": ["failed to initialize CUDA: no device is detected"]}
+    assert gpus.parse_report(json.dumps(report)) == Found(
+        trouble="failed to initialize CUDA: no device is detected"
     )
 
 
@@ -73,7 +80,7 @@ def test_what_does_not_tell_has_what_it_had(tmp_path: Path, used: str | None) ->
 
 
 def test_the_devices_of_this_machine_are_asked() -> None:
-    listed = gpus.list_gpus()
+    listed = gpus.find_gpus().gpus
     assert len(gpus.memory_free(listed)) == len(listed)
     for gpu, free in zip(listed, gpus.memory_free(listed), strict=True):
         assert 0 < free <= gpu.memory_total

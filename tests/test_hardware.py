@@ -221,7 +221,7 @@ def test_this_machine_is_recognised() -> None:
 
 def test_importing_it_does_not_load_the_engine() -> None:
     code = (
-        "import sys, llamaherd.hardware as h; h.list_gpus();"
+        "import sys, llamaherd.hardware as h; h.find_gpus();"
         "print([name for name in ('llama_cpp', 'numpy', 'asyncio') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,14 @@ class Gpu:
     pci: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The accelerators; where the engine could use some but has none, ``trouble`` may say why."""
+
+    gpus: tuple[Gpu, ...] = ()
+    trouble: str = ""
+
+
 def gpu_backends(library_folder: Path | None = None) -> frozenset[str]:
     """The accelerator backends that the installed engine was built with; looks at files only."""
     folder = library_folder or _engine_libraries()
@@ -51,29 +60,26 @@ def gpu_backends(library_folder: Path | None = None) -> frozenset[str]:
     return GPU_BACKENDS & {match[1] for match in found if match}
 
 
-def list_gpus() -> tuple[Gpu, ...]:
-    """The accelerators, none where the engine's build knows none or their driver fails.
-
-    Asked in a child process, because a driver may crash and its memory would stay taken.
-    """
+def find_gpus() -> Found:
+    """Asked in a child process, because a driver may crash and its memory would stay taken."""
     if not gpu_backends():
-        return ()
+        return Found()
+    command = [sys.executable, "-P", "-m", "llamaherd.llama.devices"]
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "llamaherd.llama.devices"],
-            capture_output=True,
-            text=True,
-            timeout=_DEVICES_TIMEOUT,
-            check=True,
+            command, capture_output=True, text=True, timeout=_DEVICES_TIMEOUT, check=False
         )
-    except (subprocess.SubprocessError, OSError):
-        return ()
-    return parse_gpus(done.stdout)
+    except subprocess.TimeoutExpired:
+        return Found(trouble=f"their driver did not answer within {_DEVICES_TIMEOUT:g} s")
+    if done.returncode != 0:
+        return Found(trouble=f"looking for them {_ending(done)}")
+    return parse_report(done.stdout)
 
 
-def parse_gpus(report: str) -> tuple[Gpu, ...]:
+def parse_report(report: str) -> Found:
     """The accelerators in the JSON that ``llamaherd.llama.devices`` prints."""
-    return tuple(
+    told = json.loads(report)
+    gpus = tuple(
         Gpu(
             device["description"],
             device["memory_total"],
@@ -81,9 +87,10 @@ def parse_gpus(report: str) -> tuple[Gpu, ...]:
             device["backend"],
             device["pci"],
         )
-        for device in json.loads(report)["devices"]
+        for device in told["devices"]
         if device["kind"] in ("gpu", "integrated-gpu")
     )
+    return Found(gpus, "" if gpus else "; ".join(told["errors"]))
 
 
 def memory_free(gpus: Sequence[Gpu], root: Path = Path("/")) -> list[int]:
@@ -131,6 +138,13 @@ def _amd_free(root: Path, pci: str) -> int | None:
     except (OSError, ValueError):
         return None
     return max(0, total - used)
+
+
+def _ending(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        return f"ended by {signal.Signals(-done.returncode).name}"
+    last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "")
+    return f"failed: {last.strip() or f'status {done.returncode}'}"
 
 
 def _engine_libraries() -> Path | None:

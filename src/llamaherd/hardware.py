@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from llamaherd.gpus import Gpu, list_gpus
+from llamaherd.gpus import Found, Gpu, find_gpus
 
 #: A cgroup without a limit reports a number about as large as the address space.
 _UNLIMITED: Final = 1 << 60
@@ -31,13 +31,17 @@ _APPLE_FEATURES: Final = {
 }
 
 
+_NO_GPUS: Final = Found()
+
+
 @dataclass(frozen=True, slots=True)
 class Hardware:
     """The machine as far as this process may use it.
 
     ``cores`` counts physical cores, ``threads`` logical ones, both within the affinity mask and
     the processor quota of the cgroup, and at least 1. ``memory_total`` is in bytes, within the
-    cgroup's limit. ``features`` has the names that the Linux kernel uses.
+    cgroup's limit. ``features`` has the names that the Linux kernel uses. ``gpu_trouble`` says why
+    the engine has no accelerator, if it could use one and something is wrong.
     """
 
     cpu_name: str
@@ -46,6 +50,7 @@ class Hardware:
     threads: int
     memory_total: int
     gpus: tuple[Gpu, ...] = ()
+    gpu_trouble: str = ""
 
     @property
     def has_amx(self) -> bool:
@@ -56,8 +61,8 @@ def detect() -> Hardware:
     """Look at this machine. Takes a second or so where it must ask a GPU driver, else 1 ms."""
     if sys.platform == "darwin":
         values = parse_sysctl(_output("sysctl", "hw", "machdep.cpu"))
-        return apple_hardware(values, list_gpus())
-    return linux_hardware(Path("/"), _affinity(), list_gpus())
+        return apple_hardware(values, find_gpus())
+    return linux_hardware(Path("/"), _affinity(), find_gpus())
 
 
 def memory_available() -> int:
@@ -70,7 +75,7 @@ def memory_available() -> int:
 # --- Linux ----------------------------------------------------------------------------------
 
 
-def linux_hardware(root: Path, affinity: Collection[int], gpus: tuple[Gpu, ...] = ()) -> Hardware:
+def linux_hardware(root: Path, affinity: Collection[int], found: Found = _NO_GPUS) -> Hardware:
     """``root`` is where ``proc`` and ``sys`` are; ``affinity`` the processors we may run on."""
     processors = parse_cpuinfo(_read(root / "proc/cpuinfo"))
     usable = [number for number in affinity if number in processors] or list(affinity)
@@ -85,7 +90,8 @@ def linux_hardware(root: Path, affinity: Collection[int], gpus: tuple[Gpu, ...] 
         cores=max(1, min(_physical_cores(processors, usable), limit)),
         threads=max(1, min(len(usable), limit)),
         memory_total=min([total, *limits]),
-        gpus=gpus,
+        gpus=found.gpus,
+        gpu_trouble=found.trouble,
     )
 
 
@@ -204,7 +210,7 @@ def parse_sysctl(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, separator, value in pairs if separator}
 
 
-def apple_hardware(values: Mapping[str, str], gpus: tuple[Gpu, ...] = ()) -> Hardware:
+def apple_hardware(values: Mapping[str, str], found: Found = _NO_GPUS) -> Hardware:
     """From the ``hw`` and ``machdep.cpu`` trees; only performance cores count where they differ."""
 
     def count(*names: str) -> int:
@@ -216,7 +222,8 @@ def apple_hardware(values: Mapping[str, str], gpus: tuple[Gpu, ...] = ()) -> Har
         cores=max(1, count("hw.perflevel0.physicalcpu", "hw.physicalcpu")),
         threads=max(1, count("hw.logicalcpu", "hw.ncpu")),
         memory_total=count("hw.memsize"),
-        gpus=gpus,
+        gpus=found.gpus,
+        gpu_trouble=found.trouble,
     )
 
 

@@ -85,6 +85,13 @@ def examine_engine(machine: Hardware) -> Section:
                 f"Install the CUDA toolkit, so that nvcc is found, then:\n{rebuild(required)}",
             )
         )
+    if machine.gpu_trouble:
+        problems.append(
+            Problem(
+                f"The engine can use accelerators, but finds none: {machine.gpu_trouble}.",
+                "Look at their driver; nvidia-smi tells whether NVIDIA's works.",
+            )
+        )
     return Section("Engine", facts, problems)
 
 

@@ -4,7 +4,8 @@ Run as ``python -m llamaherd.llama.devices``, in a process of its own: a driver 
 keeps memory then does no harm. The object has ``version`` (of llama-cpp-python), ``system_info``
 (llama.cpp's line of compiled features), ``gpu_offload`` and ``devices``, each with ``kind`` ("cpu",
 "gpu", "integrated-gpu" or "accelerator"), ``name``, ``description``, ``backend``, ``memory_total``
-and ``memory_free`` in bytes, and ``pci``, the address on the bus or nothing.
+and ``memory_free`` in bytes, and ``pci``, the address on the bus or nothing. ``errors`` are those
+that the backends reported, such as of a driver that doesn't answer, unless the user chose devices.
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ import sys
 from importlib.metadata import version
 from typing import Any, Final
 
-from llamaherd.llama.library import C, function, initialise, system_info
+from llamaherd.llama.environment import chooses_devices
+from llamaherd.llama.library import (
+    C,
+    LoadLog,
+    complaint,
+    count_devices,
+    function,
+    initialise,
+    system_info,
+)
 
 #: ``enum ggml_backend_dev_type`` of ggml-backend.h, in its order.
 _KINDS: Final = ("cpu", "gpu", "integrated-gpu", "accelerator", "meta")
@@ -23,7 +33,6 @@ _KINDS: Final = ("cpu", "gpu", "integrated-gpu", "accelerator", "meta")
 # From ggml-backend.h, which llama-cpp-python doesn't bind.
 _pointer: Final = ctypes.c_void_p
 _size_out: Final = ctypes.POINTER(ctypes.c_size_t)
-_count: Final = function("ggml_backend_dev_count", ctypes.c_size_t)
 _get: Final = function("ggml_backend_dev_get", _pointer, ctypes.c_size_t)
 _type: Final = function("ggml_backend_dev_type", ctypes.c_int, _pointer)
 _name: Final = function("ggml_backend_dev_name", ctypes.c_char_p, _pointer)
@@ -50,12 +59,15 @@ class _Properties(ctypes.Structure):
 
 def report() -> dict[str, Any]:
     """Everything that the module's text names."""
-    initialise()
+    with LoadLog() as log:
+        initialise()
+        count = count_devices()
     return {
         "version": version("llama-cpp-python"),
         "system_info": system_info(),
         "gpu_offload": bool(C.llama_supports_gpu_offload()),
-        "devices": [_describe(_get(index)) for index in range(_count())],
+        "devices": [_describe(_get(index)) for index in range(count)],
+        "errors": [] if chooses_devices() else [complaint(line) for line in log.errors],
     }
 
 

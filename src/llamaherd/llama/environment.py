@@ -1,4 +1,7 @@
-"""Threads, and how they wait for each other: to be settled before llama.cpp is loaded."""
+"""Threads, how they wait for each other, and devices: all that is settled by the environment.
+
+Threads are to be settled before llama.cpp is loaded.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,18 @@ _WAITING_VARIABLES: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 #: A model of fewer bytes is evaluated faster than threads can be brought together.
 _SINGLE_THREADED: Final = 8 << 20
+
+
+#: By these a user says which accelerators there shall be, and maybe that there shall be none.
+DEVICE_VARIABLES: Final = (
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "GGML_VK_VISIBLE_DEVICES",
+)
+
+
+def chooses_devices() -> bool:
+    return any(name in os.environ for name in DEVICE_VARIABLES)
 
 
 def prepare() -> None:

@@ -122,12 +122,17 @@ class LoadLog:
         """The first error that was reported, the later ones being its consequences."""
         if not self.errors:
             return "llama.cpp gave no reason"
-        return _WHERE.sub("", self.errors[0])
+        return complaint(self.errors[0])
 
     def _listen(self, level: int, line: str) -> None:
         self.lines.append(line)
         if level >= logging.ERROR and line.strip():
             self.errors.append(line.strip())
+
+
+def complaint(line: str) -> str:
+    """What an error says without the names of the functions that pass it on."""
+    return _WHERE.sub("", line)
 
 
 def initialise(*, numa: bool = False) -> None:
@@ -136,6 +141,10 @@ def initialise(*, numa: bool = False) -> None:
     C.llama_backend_init()
     if numa:
         C.llama_numa_init(C.GGML_NUMA_STRATEGY_DISTRIBUTE)
+
+
+#: How many devices there are; the first call has all backends look for theirs.
+count_devices: Final = function("ggml_backend_dev_count", ctypes.c_size_t)
 
 
 def system_info() -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from llamaherd.errors import LoadError
 from llamaherd.llama.binding import LlamaBackend
 from llamaherd.llama.embedding import LastTokenBackend, PooledBackend
-from llamaherd.llama.library import C, LoadLog, initialise
+from llamaherd.llama.library import C, LoadLog, count_devices, expect_errors, initialise
 from llamaherd.llama.memory import MemoryUse, memory_use
 
 FlashAttention = Literal["auto", "on", "off"]
@@ -135,8 +135,9 @@ def _model(spec: ModelSpec, progress: Progress) -> Iterator[tuple[Any, LoadLog]]
         raise LoadError(f"unknown type of K/V cache {spec.kv_cache_type!r}")
     if spec.n_ctx < 1 or spec.n_slots < 1:
         raise LoadError(f"no room for a token: n_ctx {spec.n_ctx}, n_slots {spec.n_slots}")
+    initialise(numa=spec.numa)
+    _find_devices()
     with LoadLog() as log:
-        initialise(numa=spec.numa)
         model = _load_model(spec, progress, log)
         try:
             _require_vocabulary(model)
@@ -153,6 +154,13 @@ def _freed_on_error(context: Any) -> Iterator[None]:
     except BaseException:
         C.llama_free(context)
         raise
+
+
+def _find_devices() -> None:
+    """What a driver complains of is no reason why a load fails; the server has told it already."""
+    expect_errors(True)
+    count_devices()
+    expect_errors(False)
 
 
 def _context_length(spec: ModelSpec, model: Any) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from llamaherd.generation.generation import Generation
 from llamaherd.registry.service import Transfers
 from llamaherd.runner.spare import SpareRunner
 from llamaherd.scheduler.loop import Scheduler
+from llamaherd.scheduler.memory import gibibytes
 from llamaherd.server.metrics import Metrics, Now
 from llamaherd.server.response_store import ResponseStore
 from llamaherd.store.library import Library
@@ -51,6 +52,7 @@ class Services:
         catalog = Catalog(library)
         spare = SpareRunner(lambda: scheduler.busy)
         machine = await asyncio.to_thread(hardware.detect)
+        _tell(machine)
         metrics = Metrics(lambda: Now(scheduler.waiting, scheduler.loaded()))
         observe = metrics.observe
         scheduler = Scheduler(settings, machine, runner_factory=spare.start, observe=observe)
@@ -85,6 +87,26 @@ def _prune(library: Library) -> None:
         log.info("total unused blobs removed: %d", library.prune())
     except StoreError as error:
         log.warning("kept unused blobs: %s", error)
+
+
+def _tell(machine: hardware.Hardware) -> None:
+    if machine.gpu_trouble:
+        log.warning("no accelerator is used: %s", machine.gpu_trouble)
+    for gpu in machine.gpus:
+        log.info(
+            "inference compute: %s, %s, %s free of %s",
+            gpu.backend,
+            gpu.name,
+            gibibytes(gpu.memory_free),
+            gibibytes(gpu.memory_total),
+        )
+    if not machine.gpus:
+        log.info(
+            "inference compute: CPU, %s, %d threads, %s",
+            machine.cpu_name,
+            machine.threads,
+            gibibytes(machine.memory_total),
+        )
 
 
 def services_of(request: Request) -> Services:
