@@ -80,6 +80,11 @@ def test_with_problems_it_exits_with_1_and_json_names_each_with_a_remedy(tmp_pat
 # --- how it looks ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (2500, "2.5 KB")])
+def test_sizes_are_worded_for_people(size: int, text: str) -> None:
+    assert str(Size(size)) == text
+
+
 def test_facts_are_aligned_and_problems_numbered() -> None:
     sections = [
         Section("One", {"a": "first", "longer": ["x", "y"], "size": Size(2500), "sure": True}),

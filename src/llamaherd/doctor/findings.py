@@ -12,7 +12,7 @@ class Size(int):
     """Bytes: a number in JSON, with a unit for people."""
 
     def __str__(self) -> str:
-        return human_bytes(self)
+        return human_bytes(int(self))
 
 
 #: Plain values, as JSON has them.

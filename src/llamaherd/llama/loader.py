@@ -135,8 +135,7 @@ def _model(spec: ModelSpec, progress: Progress) -> Iterator[tuple[Any, LoadLog]]
         raise LoadError(f"unknown type of K/V cache {spec.kv_cache_type!r}")
     if spec.n_ctx < 1 or spec.n_slots < 1:
         raise LoadError(f"no room for a token: n_ctx {spec.n_ctx}, n_slots {spec.n_slots}")
-    initialise(numa=spec.numa)
-    _find_devices()
+    _start(spec)
     with LoadLog() as log:
         model = _load_model(spec, progress, log)
         try:
@@ -156,9 +155,13 @@ def _freed_on_error(context: Any) -> Iterator[None]:
         raise
 
 
-def _find_devices() -> None:
-    """What a driver complains of is no reason why a load fails; the server has told it already."""
+def _start(spec: ModelSpec) -> None:
+    """Start the library and have its backends look for devices.
+
+    What a driver complains of is no reason why a load fails; the server has told it already.
+    """
     expect_errors(True)
+    initialise(numa=spec.numa)
     count_devices()
     expect_errors(False)
 
