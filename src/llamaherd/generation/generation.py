@@ -198,19 +198,21 @@ class Generation:
         async with aclosing(writing):
             async for message in writing:
                 duration = time.perf_counter_ns() - started
-                if isinstance(message, Finished):
-                    self._observe(_generated(name, message, duration))
-                elif not has_begun:
+                if not (has_begun or isinstance(message, Finished)):
                     has_begun = True
                     self._observe(TextBegan(name, duration))
                 events = reading.events(message)
                 if reading.complete:
                     writing.conclude()
-                for event in events:
-                    yield event
+                end = None
                 if isinstance(message, Finished):
                     context = [] if conversation is None else [*conversation, *message.tokens]
-                    yield reading.done(message, grant, started, context)
+                    end = reading.done(message, grant, started, context)
+                    self._observe(_generated(name, end, duration))
+                for event in events:
+                    yield event
+                if end is not None:
+                    yield end
 
     async def _unload(self, model: CatalogModel) -> Done:
         """Any model can be unloaded, also one that writes no text."""
@@ -257,15 +259,17 @@ def _write(
     )
 
 
-def _generated(model: str, finished: Finished, duration: int) -> Generated:
+def _generated(model: str, done: Done, duration: int) -> Generated:
+    stats = done.stats
+    assert stats is not None, "what was written has figures"
     return Generated(
         model=model,
-        reason=finished.reason,
-        prompt_count=finished.prompt_count,
-        cached_count=finished.cached_count,
-        dropped_count=finished.dropped_count,
-        eval_count=finished.eval_count,
-        prompt_duration=finished.prompt_duration,
-        eval_duration=finished.eval_duration,
+        reason=done.reason,
+        prompt_count=stats.prompt_eval_count,
+        cached_count=done.cached_count,
+        dropped_count=done.dropped_count,
+        eval_count=stats.eval_count,
+        prompt_duration=stats.prompt_eval_duration,
+        eval_duration=stats.eval_duration,
         duration=duration,
     )
