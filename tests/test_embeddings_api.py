@@ -154,9 +154,7 @@ class TestEmbed:
     @pytest.mark.parametrize(
         ("given", "index"), [(["a", 5], 1), ([["a"]], 0), ([1, 2], 0), (["a", "b", None], 2)]
     )
-    def test_what_is_no_text_in_a_list(
-        self, given: Any, index: int, server: RunningServer
-    ) -> None:
+    def test_what_is_no_text_in_a_list(self, given: Any, index: int, server: RunningServer) -> None:
         answer = server.post("/api/embed", model="letters", input=given)
         assert error(answer) == f"invalid input type (input {index})"
 

@@ -139,7 +139,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _bounded(inputs: list[Any], fits: Callable[[Any], bool], wrong: str) -> list[Input]:
-    """The inputs, if there aren't too many; ``wrong`` is the error of the first that doesn't fit."""
+    """The inputs if there aren't too many; ``wrong`` is the error of one that doesn't fit."""
     if len(inputs) > MAX_INPUTS:
         raise BadRequest(f"input: at most {MAX_INPUTS} inputs are taken, not {len(inputs)}")
     for index, given in enumerate(inputs):
