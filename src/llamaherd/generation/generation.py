@@ -18,7 +18,7 @@ from llamaherd.formats import grammar_of
 from llamaherd.generation.asked import asked_chat, check_generate
 from llamaherd.generation.prompting import build, chat_building, generate_building, template_of
 from llamaherd.generation.reading import Reading, form_of, parser_of
-from llamaherd.generation.scoring import PromptReading, scored_prompt
+from llamaherd.generation.scoring import ScoresOfPrompt, scored_prompt
 from llamaherd.grammar import Form
 from llamaherd.prompt.builder import Prompt
 from llamaherd.runner.generation import Generation as RunnerGeneration
@@ -77,26 +77,36 @@ class Generation:
                     yield event
 
     async def score(
-        self, request: GenerateRequest, tokens: list[int] | None = None
+        self, request: GenerateRequest, tokens: list[int] | None, scores: ScoresOfPrompt
     ) -> AsyncGenerator[Echo | Event, None]:
         """The prompt with the log-probabilities of its tokens, then the events of the reply.
 
         The prompt is ``tokens`` if they aren't None. It is read as it is, without the model's
-        template, and isn't cut.
+        template, and isn't cut. All replies to it share its ``scores``: the first to ask has them
+        computed, the others wait for them.
         """
         started = time.perf_counter_ns()
+        known = None if scores.begin() else await scores.all()
         model = await self._find(request.model)
         check_generate(model, request)
         options = model.options(request.options)
         async with self._acquire(model, options, request.keep_alive) as grant:
             prompt = await scored_prompt(request.prompt if tokens is None else tokens, grant.runner)
             form = grammar_of(request.format)
-            writing = _write(grant, prompt.tokens, options, request, form, score_prompt=True)
+            writing = _write(
+                grant,
+                prompt.tokens,
+                options,
+                request,
+                form,
+                score_prompt=known is None,
+                tell_end=True,
+            )
             async with aclosing(writing):
-                prompt_reading = PromptReading(prompt)
-                while not prompt_reading.ended:
-                    echo = prompt_reading.echo(await writing.scored())
-                    if echo.tokens:
+                for echo in known or ():
+                    yield echo
+                if known is None:
+                    async for echo in scores.read(prompt, writing):
                         yield echo
                 count = len(prompt.tokens)
                 reading = Reading(Prompt(prompt.text), count, None, logprobs=True)
@@ -243,6 +253,7 @@ def _write(
     form: Form | None,
     *,
     score_prompt: bool = False,
+    tell_end: bool = False,
 ) -> RunnerGeneration:
     log.debug("runner %d reads a prompt of %d tokens", grant.runner.pid, len(prompt))
     return grant.runner.generate(
@@ -256,6 +267,7 @@ def _write(
         grammar=form,
         top_logprobs=request.top_logprobs if request.logprobs else None,
         score_prompt=score_prompt,
+        tell_end=tell_end,
     )
 
 
