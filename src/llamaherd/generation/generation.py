@@ -15,7 +15,7 @@ from llamaherd.catalog import Catalog, CatalogModel
 from llamaherd.errors import ContextExceeded
 from llamaherd.events import Done, Echo, Event
 from llamaherd.formats import grammar_of
-from llamaherd.generation.asked import asked_chat, check_generate
+from llamaherd.generation.asked import asked_chat, check_context, check_generate
 from llamaherd.generation.prompting import build, chat_building, generate_building, template_of
 from llamaherd.generation.reading import Reading, form_of, parser_of
 from llamaherd.generation.scoring import ScoresOfPrompt, scored_prompt
@@ -55,6 +55,7 @@ class Generation:
             if not request.prompt:
                 yield Done("load")
                 return
+            check_context(request.context, grant.runner.info.n_vocab)
             template = await template_of(model, request)
             limit = _limit(request, grant)
             building = generate_building(model, request, template, limit)
