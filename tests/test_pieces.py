@@ -93,3 +93,9 @@ def test_other_texts_stay_whole() -> None:
     text = "no special token, and no foreign letter </s>"
     cutter = Cutter(("<s>",), ("</s>",), letters=frozenset(text))
     assert [*cutter.pieces(text, parse_special=False, size=1)] == [(text, False)]
+
+
+def test_so_do_tokens_that_overlap_all_along() -> None:
+    """Which of them are found depends on all that came before."""
+    cutter = Cutter(("\n", "\n\n"), ())
+    assert [*cutter.pieces("\n" * 99, parse_special=True, size=1)] == [("\n" * 99, False)]

@@ -16,6 +16,10 @@ from typing import Final, NamedTuple
 #: How long a piece is at least, in characters: long enough for the calls to cost little.
 SIZE: Final = 4096
 
+#: How many places are tried one after the other before some are passed over: a text may be made of
+#: special tokens that overlap.
+_TRIES: Final = 32
+
 #: C's ``isspace``, by which llama.cpp strips what stands beside some special tokens.
 _SPACES: Final = " \t\n\v\f\r"
 
@@ -54,7 +58,8 @@ class Cutter:
     def pieces(self, text: str, *, parse_special: bool, size: int = SIZE) -> Iterator[Piece]:
         """Pieces of at least ``size`` characters, the last one excepted.
 
-        They are longer only where nothing makes a tokenizer slow.
+        They are much longer only where nothing makes a tokenizer slow, or where special tokens
+        overlap each other all along, as line breaks do where several are a token too.
         """
         seams = _Seams(self, text, parse_special=parse_special)
         start, goes_on = 0, False
@@ -108,7 +113,7 @@ class _Seams:
 
         None where there is no such place.
         """
-        at = start + size
+        at, tries = start + size, 0
         while at < len(self._text):
             token, foreign = self._first_token(at), self._first_foreign(at)
             at = min(token, foreign)
@@ -117,7 +122,8 @@ class _Seams:
             cut = self._before_token(at) if token < foreign else self._before_foreign(at, start)
             if cut is not None:
                 return cut
-            at += 1
+            tries += 1
+            at += 1 if tries % _TRIES else size
         return None
 
     def _first_token(self, at: int) -> int:
