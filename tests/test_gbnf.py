@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llamaherd.engine.gbnf import plain
 from llamaherd.errors import FormatError
+from llamaherd.formats import MAX_BYTES
 from llamaherd.grammar import Grammar
 from tests.support.forms import derives
 
@@ -52,6 +55,13 @@ def test_what_llama_cpp_understands(grammar: str, right: list[str], wrong: list[
         assert derives(gbnf(grammar), text), text
     for text in wrong:
         assert not derives(gbnf(grammar), text), text
+
+
+@pytest.mark.parametrize("part", ["[", '"', "{", "(", "()*", "[\\", '"\\', "a ", "a*)"])
+def test_a_grammar_of_the_largest_size_is_looked_through_once(part: str) -> None:
+    """Looking for the end of each part anew would take minutes."""
+    with contextlib.suppress(FormatError):
+        plain(f"root ::= {part * (MAX_BYTES // len(part))}")
 
 
 @pytest.mark.parametrize(

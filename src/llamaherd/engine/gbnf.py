@@ -17,10 +17,10 @@ from llamaherd.errors import FormatError
 
 _TOKEN: Final = re.compile(
     r"""
-      (?P<text> "(?:\\.|[^"\\])*" )
-    | (?P<characters> \[(?:\\.|[^\]\\])*\] )
+      (?P<text> "(?:\\.?+|[^"\\])*+ (?:"|(?P<endless_text>\Z)) )
+    | (?P<characters> \[(?:\\.?+|[^\]\\])*+ (?:\]|(?P<endless_characters>\Z)) )
     | (?P<comment> \#[^\r\n]* )
-    | (?P<repetition> [*+?] | \{[^}]*\} )
+    | (?P<repetition> [*+?] | \{[^}]*+\}? )
     | (?P<name> [\w-]+ )
     | (?P<any> \. )
     | (?P<space> \s+ )
@@ -43,7 +43,8 @@ _EVERY: Final = "[\\x00-\U0010ffff]"
 def plain(grammar: str) -> str:
     """The same language, in what llguidance's translator understands.
 
-    Raises ``FormatError`` for escapes that are none; other faults are for the translator to find.
+    Raises ``FormatError`` for escapes that are none and for what has no end; other faults are for
+    the translator to find.
     """
     names = _Names()
     written: list[str] = []
@@ -51,6 +52,8 @@ def plain(grammar: str) -> str:
     last = before = ("", 0)
     for found in _TOKEN.finditer(grammar):
         kind, token = found.lastgroup or "", found.group()
+        if found["endless_text"] is not None or found["endless_characters"] is not None:
+            raise FormatError(f"invalid grammar in format: {token[:10]!r} has no end")
         match kind:
             case "text":
                 token = f'"{"".join(_in_text(char) for char, _ in _characters(token[1:-1]))}"'
@@ -81,7 +84,7 @@ class _Names:
             stem = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
             if not stem[:1].isalpha():
                 stem = f"r{stem}"
-            found, number = stem, 2
+            found, number = stem, len(self._plain)
             while found in self._taken:
                 found, number = f"{stem}_{number}", number + 1
             self._taken.add(found)
