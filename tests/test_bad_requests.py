@@ -175,8 +175,8 @@ def test_a_number_that_go_could_not_hold_is_refused_wherever_it_stands(
     [
         ({"keep_alive": "soon"}, 'time: invalid duration "soon"'),
         ({"think": "max"}, "invalid think value: 'max'"),
-        ({"context": [10**6]}, "the prompt has tokens outside 0 to 511"),
-        ({"context": [-1]}, "the prompt has tokens outside 0 to 511"),
+        ({"context": [10**6]}, "context: token 1000000 is not in the vocabulary"),
+        ({"context": [1, -1]}, "context: token -1 is not in the vocabulary"),
         ({"images": ["%%"]}, "images: illegal base64 data"),
         ({"suffix": "x"}, "registry.ollama.ai/library/tiny:latest does not support insert"),
         ({"think": True}, "registry.ollama.ai/library/tiny:latest does not support thinking"),
@@ -187,7 +187,7 @@ def test_a_number_that_go_could_not_hold_is_refused_wherever_it_stands(
     ],
     ids=str,
 )
-def test_a_fieldsthat_makes_no_sense(
+def test_a_field_that_makes_no_sense(
     fields: dict[str, Any], error: str, server: RunningServer
 ) -> None:
     status, text = refusal(server, "/api/generate", model="tiny", prompt="x", **fields)

@@ -132,10 +132,31 @@ class TestEmbed:
         whole = server.post("/api/embed", model="letters", input="a", partial=True)
         assert whole.json()["errors"] == []
 
-    @pytest.mark.parametrize("given", [5, {"text": "a"}, ["a", 5], [["a"]], [1, 2]])
+    def test_also_one_that_is_too_long_to_be_read(self, server: RunningServer) -> None:
+        huge, request = "a" * ((12 << 20) + 1), {"model": "letters", "partial": True}
+        too_long = "the text has 12582913 characters, at most 12582912 are read"
+        reply = server.post("/api/embed", **request, truncate=False, input=[huge, "a", LONG, "b"])
+        failed = [{"index": 0, "error": too_long}, {"index": 2, "error": TOO_LONG}]
+        assert reply.json()["errors"] == failed
+        one, other = embed(server, ["a", "b"])
+        assert reply.json()["embeddings"] == [None, one, None, other]
+        alone = server.post("/api/embed", **request, input=huge).json()
+        assert (alone["embeddings"], alone["errors"]) == ([None], failed[:1])
+        assert alone["prompt_eval_count"] == 0
+        answer = server.post("/api/embed", model="letters", input=["a", huge])
+        assert error(answer) == f"{too_long} (input 1)"
+
+    @pytest.mark.parametrize("given", [5, {"text": "a"}])
     def test_what_is_no_text(self, given: Any, server: RunningServer) -> None:
         answer = server.post("/api/embed", model="letters", input=given)
         assert error(answer) == "invalid input type"
+
+    @pytest.mark.parametrize(
+        ("given", "index"), [(["a", 5], 1), ([["a"]], 0), ([1, 2], 0), (["a", "b", None], 2)]
+    )
+    def test_what_is_no_text_in_a_list(self, given: Any, index: int, server: RunningServer) -> None:
+        answer = server.post("/api/embed", model="letters", input=given)
+        assert error(answer) == f"invalid input type (input {index})"
 
     def test_too_many_inputs(self, server: RunningServer) -> None:
         answer = server.post("/api/embed", model="letters", input=["a"] * 16385)
@@ -350,6 +371,7 @@ class TestRerank:
             ({"query": "a", "documents": "a"}, "documents: expected"),
             ({"query": "a", "documents": ["a", 5]}, "documents[1]: expected"),
             ({"query": "a", "documents": ["a"], "top_n": 0}, "top_n: must be at least 1"),
+            ({"query": "a", "documents": ["a"], "options": {"num_ctx": "x"}}, '"num_ctx" must be'),
             ({"query": LONG, "documents": ["a"], "model": "ranker"}, f"query: {TOO_LONG}"),
         ],
     )

@@ -11,16 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamaherd.engine.compiler import Compiler
 from llamaherd.events import Text
-from llamaherd.grammar import Form, Grammar
+from llamaherd.grammar import Grammar
 from llamaherd.messages import Message, ToolChoice
 from llamaherd.prompt.frames import Frame, Unframer, frame_of
 from llamaherd.prompt.jinja import JinjaTemplate
 from llamaherd.prompt.replies import is_plain, reply_parser
 from llamaherd.prompt.reply_forms import reply_form
 from llamaherd.prompt.template import USUAL_TOKENS, GoTemplate, Values
-from tests.support.backend import FakeBackend
+from tests.support.forms import derives
 from tests.support.models import write_parrot
 from tests.support.replies import TIME, WEATHER, in_pieces, parts, summary
 from tests.support.server import RunningServer, running_server
@@ -144,12 +143,6 @@ def test_text_flows_until_a_tag_may_begin() -> None:
     assert unframer.feed("1 <") == [Text("1 ")]
     assert unframer.feed(" 2</") == [Text("< 2")]
     assert unframer.feed("a>3") == [Text("3")]
-
-
-def derives(form: Form | None, text: str) -> bool:
-    assert form is not None
-    matcher = Compiler(FakeBackend()).matcher(form)
-    return all(map(matcher.consume_token, text.encode())) and matcher.is_accepting()
 
 
 class TestForms:

@@ -111,8 +111,15 @@ def test_tokens_are_those_of_the_answer(server: RunningServer) -> None:
 
 def test_what_was_cut_off_a_prompt_counts(server: RunningServer) -> None:
     change = Change(server)
-    generate(server, "one two three " * 400, options={**GREEDY, "num_ctx": 256})
-    assert change.of("prompt_tokens_dropped_total", **TINY) > 100
+    options = {**GREEDY, "num_ctx": 256}
+    cut = generate(server, "one two three " * 400, options=options)["prompt_dropped_count"]
+    assert change.of("prompt_tokens_dropped_total", **TINY) == cut > 100
+    messages = [{"role": "user", "content": "one two three " * 10}] * 20
+    answer = server.post(
+        "/api/chat", model="tiny", messages=messages, options=options, stream=False
+    )
+    left_out = answer.json()["prompt_dropped_count"]
+    assert change.of("prompt_tokens_dropped_total", **TINY) == cut + left_out > cut
 
 
 def test_embedded_texts_count_with_their_tokens(server: RunningServer) -> None:

@@ -63,7 +63,9 @@ def test_the_examples_of_the_documentation_come_out(server: RunningServer) -> No
     assert one["prompt_eval_count"] == 8
 
 
-@pytest.mark.parametrize("name", ["embed-one", "oai-embed", "oai-embed-many", "oai-embed-empty"])
+@pytest.mark.parametrize(
+    "name", ["embed-one", "embed-long-trunc", "oai-embed", "oai-embed-many", "oai-embed-empty"]
+)
 def test_a_real_ollama_answered_the_same(name: str, server: RunningServer) -> None:
     """Recordings break off within the first vector; numbers agree as far as F16 goes."""
     recorded = RECORDED[name]

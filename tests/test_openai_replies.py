@@ -264,6 +264,18 @@ def test_usage_tells_what_was_cached_and_what_was_dropped() -> None:
     }
 
 
+@pytest.mark.parametrize("dialect", [ChatCompletions("m", 1), TextCompletions("m", 1)])
+def test_the_last_chunk_of_a_choice_tells_what_was_dropped(dialect: Completions[Any]) -> None:
+    """Usage comes in a stream only if it is asked for."""
+    begun, ended, other = (
+        wire(dialect.chunk(index, event))["choices"][0]
+        for index, event in ((0, Text("a")), (0, Done("stop", Stats(), dropped_count=7)), (1, END))
+    )
+    assert (ended["finish_reason"], ended["prompt_dropped_count"]) == ("stop", 7)
+    assert "prompt_dropped_count" not in begun
+    assert "prompt_dropped_count" not in other
+
+
 def test_an_error() -> None:
     assert encode(error_object('model "m" not found', "api_error")) == (
         b'{"error":{"message":"model \\"m\\" not found","type":"api_error",'

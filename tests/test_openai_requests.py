@@ -317,6 +317,11 @@ class TestTools:
         )
 
 
+def texts(request: CompletionRequest) -> list[list[str]]:
+    """Of the prompts of all replies to each prompt."""
+    return [[one.generate.prompt for one in choices] for choices in request.candidates()]
+
+
 class TestChoices:
     def test_each_has_a_seed_of_its_own(self) -> None:
         seeds = [choice.options["seed"] for choice in chat(n=3, seed=2**32 - 1).choices()]
@@ -328,7 +333,7 @@ class TestChoices:
         assert second.options["seed"] == -1
 
     @pytest.mark.parametrize(
-        ("prompt", "texts", "tokens"),
+        ("prompt", "found", "tokens"),
         [
             ("a", ["a"], [None]),
             (["a", "b"], ["a", "b"], [None, None]),
@@ -336,14 +341,13 @@ class TestChoices:
             ([[1], [2, 3]], ["", ""], [[1], [2, 3]]),
         ],
     )
-    def test_prompts(self, prompt: Any, texts: list[str], tokens: list[Any]) -> None:
-        choices = completion(prompt=prompt).candidates()
-        assert [choice.generate.prompt for choice in choices] == texts
+    def test_prompts(self, prompt: Any, found: list[str], tokens: list[Any]) -> None:
+        choices = [one for (one,) in completion(prompt=prompt).candidates()]
+        assert [choice.generate.prompt for choice in choices] == found
         assert [choice.tokens for choice in choices] == tokens
 
     def test_replies_to_one_prompt_stand_together(self) -> None:
-        choices = completion(prompt=["a", "b"], n=2).candidates()
-        assert [choice.generate.prompt for choice in choices] == ["a", "a", "b", "b"]
+        assert texts(completion(prompt=["a", "b"], n=2)) == [["a", "a"], ["b", "b"]]
 
     @pytest.mark.parametrize("prompt", [5, [], [[]], ["a", 1], [1.5], [-1], [True], [2**31], {}])
     def test_a_prompt_that_is_none_is_refused(self, prompt: Any) -> None:
@@ -352,7 +356,7 @@ class TestChoices:
         )
 
     def test_there_are_not_too_many(self) -> None:
-        assert len(completion(prompt=["a"] * 64, n=2).candidates()) == MAX_CHOICES
+        assert sum(map(len, texts(completion(prompt=["a"] * 64, n=2)))) == MAX_CHOICES
         assert refusal(completion, prompt=["a"] * 65, n=2) == (
             "prompt: there may be at most 128 replies to all prompts"
         )
@@ -362,8 +366,7 @@ class TestBestOf:
     def test_more_are_written_than_are_told_of(self) -> None:
         request = completion(prompt=["a", "b"], n=2, best_of=3)
         assert (request.delivery.n, request.best_of) == (2, 3)
-        texts = [candidate.generate.prompt for candidate in request.candidates()]
-        assert texts == ["a", "a", "a", "b", "b", "b"]
+        assert texts(request) == [["a", "a", "a"], ["b", "b", "b"]]
 
     def test_they_are_compared_by_their_log_probabilities(self) -> None:
         assert completion(best_of=2).generate.logprobs

@@ -42,6 +42,8 @@ TEMPLATE: Final = (
 OLLAMAS_500: Final = {
     "/api/generate": r'option "\w+" must be of (type \w+|an array of strings)$|template: ',
     "/api/chat": r'option "\w+" must be of (type \w+|an array of strings)$',
+    "/api/embed": r'option "\w+" must be of (type \w+|an array of strings)$',
+    "/api/embeddings": r'option "\w+" must be of (type \w+|an array of strings)$',
     "/api/pull": r"pull model manifest: ",
     "/api/push": r"file does not exist$|(Head|Get|Post) \\?\"https?://",
     "/api/create": r"pull model manifest: ",

@@ -58,7 +58,7 @@ def tokens_of(backend: LlamaBackend, text: str = TEXT) -> list[int]:
 
 def scoring(number: int, prompt: list[int], sampling: Sampling = GREEDY, **fields: int) -> Generate:
     options = {"num_predict": 0, "top_logprobs": 3} | fields
-    return Generate(number, prompt, sampling, score_prompt=True, **options)  # type: ignore[arg-type]
+    return Generate(number, prompt, sampling, score_prompt=True, tell_end=True, **options)  # type: ignore[arg-type]
 
 
 def assert_same(found: Sequence[ReadToken], expected: Sequence[ReadToken | WrittenToken]) -> None:

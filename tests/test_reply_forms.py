@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from llamaherd.engine.compiler import Compiler
 from llamaherd.errors import BadRequest
 from llamaherd.grammar import (
     Blank,
@@ -22,7 +21,7 @@ from llamaherd.grammar import (
 from llamaherd.messages import ToolChoice
 from llamaherd.prompt.reply_forms import offered_tools, reply_form
 from llamaherd.prompt.template import GoTemplate, PromptTemplate
-from tests.support.backend import FakeBackend
+from tests.support.forms import derives
 from tests.support.replies import TIME, WEATHER, tool
 
 REQUIRED = ToolChoice("required")
@@ -30,13 +29,6 @@ JSON = Grammar("json")
 PLAIN = GoTemplate("{{ .Prompt }}")
 CHANNELS = GoTemplate("{{/* <|channel|> <|message|> */}}{{ .Prompt }}<|start|>assistant")
 SEVEN = Grammar("schema", '{"const": 7}')
-
-
-def derives(form: Form | None, text: str) -> bool:
-    """Whether the whole text is of this form; one that isn't is refused before its end."""
-    assert form is not None
-    matcher = Compiler(FakeBackend()).matcher(form)
-    return all(map(matcher.consume_token, text.encode())) and matcher.is_accepting()
 
 
 @pytest.mark.parametrize(

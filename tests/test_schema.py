@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import pytest
@@ -10,6 +10,9 @@ from jsonschema import Draft202012Validator
 from msgspec import UNSET, Struct, UnsetType
 
 from llamaherd.api import gojson, openai_replies, replies
+from llamaherd.api.agent_schemas import BODIES
+from llamaherd.api.anthropic_requests import read_count_tokens, read_messages
+from llamaherd.api.responses_requests import read_response
 from llamaherd.api.schema import Components, options_schema, schema_of
 from llamaherd.errors import BadRequest, OptionError
 from llamaherd.options import OPTIONS, check_options
@@ -135,3 +138,60 @@ def test_types_of_the_same_name_stay_apart() -> None:
 def test_a_type_that_no_reply_has_is_an_error() -> None:
     with pytest.raises(TypeError, match="no schema for"):
         Components().schema_of(complex)
+
+
+class Asked(dict[str, Any]):
+    """An object that remembers what it was asked for."""
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        super().__init__({k: Asked(v) if isinstance(v, dict) else v for k, v in content.items()})
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+    def undescribed(self, schema: Mapping[str, Any]) -> set[str]:
+        known = schema.get("properties", {})
+        inner = [v.undescribed(known[k]) for k, v in self.items() if isinstance(v, Asked)]
+        return (self.names - {*known}).union(*inner)
+
+
+FORM: Any = {"type": "json_schema", "schema": {}}
+CONVERSATION: Any = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "Hi"}],
+    "tool_choice": {"type": "tool", "name": "f"},
+    "thinking": {"type": "enabled", "budget_tokens": 2000},
+    "output_config": {"format": FORM, "effort": "low"},
+}
+RESPONSE: Any = {"model": "m", "input": "Hi", "text": {"format": FORM}, "reasoning": {"a": 1}}
+
+#: Fields whose every value is refused.
+REFUSED = {
+    *("background", "conversation", "prompt"),
+    *("thread", "compaction", "container", "mcp_servers"),
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "read", "request_"),
+    [
+        ("/v1/messages", read_messages, {**CONVERSATION, "max_tokens": 4000}),
+        ("/v1/messages/count_tokens", read_count_tokens, CONVERSATION),
+        ("/v1/responses", read_response, RESPONSE),
+        ("/v1/responses/input_tokens", read_response, RESPONSE),
+    ],
+)
+def test_what_is_read_of_agents_is_described(
+    path: str,
+    read: Callable[[bytes], Any],
+    request_: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """These schemas aren't made of the readers but stand beside them."""
+    asked = Asked(request_)
+    monkeypatch.setattr(gojson, "parse_body", lambda body: asked)
+    read(b"")
+    assert len(asked.names) > 5
+    assert asked.undescribed(schema_of(BODIES[path])) == REFUSED & asked.names

@@ -23,6 +23,7 @@ PATHS = ("/api/generate", "/api/chat")
 WILLING = '{\n  "wheels": [4, 2],\n  "name" : "a \\u0041"}'
 #: Hot enough that the model tries everything.
 OPTIONS = {"temperature": 1.5, "seed": 1, "num_predict": 120}
+NO_GRAMMAR = "invalid format: expected the text of a grammar and nothing else"
 POINT = {
     "type": "object",
     "properties": {
@@ -122,8 +123,10 @@ class TestBothEndpoints:
                 "invalid format: the schema has 131086 bytes, at most 131072 are allowed",
             ),
             ({"grammar": ""}, "invalid grammar in format: Empty grammar"),
+            ({"grammar": 5}, NO_GRAMMAR),
+            ({"grammar": 'root ::= "a"', "type": "string"}, NO_GRAMMAR),
         ],
-        ids=["name", "number", "list", "schema", "large", "grammar"],
+        ids=["name", "number", "list", "schema", "large", "grammar", "no text", "not alone"],
     )
     def test_what_can_not_be_kept_is_refused(
         self, form: Any, message: str, stream: bool, path: str, server: RunningServer

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,14 @@ from typing import Any
 import pytest
 
 from tests.support.encoders import write_encoder
-from tests.support.models import write_model
+from tests.support.models import write_model, write_parrot
 from tests.support.server import Answer, RunningServer, running_server
 
 TRANSCRIPT: dict[str, Any] = json.loads(
     (Path(__file__).parent / "data" / "http-transcript.json").read_text()
 )
 
-#: Replayed in the order of the recording. What is missing here: answers that are Ollama's bugs
-#: (see ``test_inference``) and interfaces that don't exist yet.
+#: Replayed in the order of the recording.
 REPLAYED = (
     "root-head",
     "version-head",
@@ -105,6 +105,33 @@ REPLAYED = (
     "host-ip",
 )
 
+#: Replies that don't end at a number of tokens, and what a model wrote or might have written then.
+ENDING = {
+    "gen-stop": ", there was a little girl named Lily. She",
+    "oai-chat-stop": ". She",
+    "oai-chat-schema": '{"age": -30, "ok": false}',
+}
+
+#: Replayed where what they need is there.
+ELSEWHERE = {
+    "gen-format-bad": "test_structured_output",
+    "embed-one": "test_minilm",
+    "embed-long-trunc": "test_minilm",
+    "show-minilm": "test_minilm",
+    "oai-embed": "test_minilm",
+    "oai-embed-many": "test_minilm",
+    "oai-embed-empty": "test_minilm",
+}
+
+#: Ollama ignores what it can't do or leaves half of it done; we refuse.
+REFUSED = (
+    "gen-image-unsupported",
+    "chat-image-unsupported",
+    "create-from-missing",
+    "create-badparam",
+    "create-badrole",
+)
+
 CHATTY = (
     "{{ if .System }}<sys>{{ .System }}</sys>{{ end }}{{ if .Tools }}<tools>{{ .Tools }}</tools>"
     "{{ end }}{{ range .Messages }}<{{ .Role }}>{{ .Content }}{{ range .ToolCalls }}"
@@ -161,6 +188,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         assert server.upload(model, digest).status == 201
         create(server, model="tiny", files={"tiny.gguf": digest})
         server.add("minilm", write_encoder(folder / "encoder.gguf"))
+        for name, text in ENDING.items():
+            template = {"template": CHATTY} if "chat" in name else {}
+            server.add(name, write_parrot(folder / f"{name}.gguf", text), **template)
         create(server, model="chatty", **{"from": "tiny"}, template=CHATTY)
         fim = "<PRE> {{ .Prompt }} <SUF>{{ .Suffix }} <MID>"
         create(server, model="fim", **{"from": "tiny"}, template=fim)
@@ -199,6 +229,53 @@ def test_the_answer_is_that_of_ollama(name: str, server: RunningServer) -> None:
         assert answer.headers.get(header) == value, header
     last = last_part(recorded["body"])
     assert shape(answer.text, last) == shape(recorded["body"], last)
+
+
+@pytest.mark.parametrize("name", ENDING)
+def test_a_reply_that_ends_by_itself(name: str, server: RunningServer) -> None:
+    """A model that writes such a reply may need another number of tokens for it."""
+    recorded = TRANSCRIPT[name]
+    request = recorded["request"]
+    wanted = json.loads(request["body"]) | {"model": name}
+    answer = server.request(request["method"], request["path"], wanted)
+    assert answer.status == recorded["status"]
+    expected = json.loads(recorded["body"]) | {"model": name}
+    reply = answer.json()
+    for usage in (told["usage"] for told in (reply, expected) if "usage" in told):
+        assert usage["completion_tokens"] == usage["total_tokens"] - usage["prompt_tokens"]
+        usage |= {"completion_tokens": "any", "total_tokens": "any"}
+    assert shape(json.dumps(reply)) == shape(json.dumps(expected))
+
+
+def test_models_in_memory(server: RunningServer) -> None:
+    """Our answer has the ``context_length`` too, as Ollama's has in later versions."""
+    server.post("/api/chat", model="chatty", keep_alive=-1)
+    recorded = TRANSCRIPT["ps"]
+    answer = server.request("GET", "/api/ps")
+    assert answer.headers["content-type"] == recorded["headers"]["content-type"]
+    ((_, [model, *_]),) = json.loads(answer.text, object_pairs_hook=compared)
+    ((_, [expected, *_]),) = json.loads(recorded["body"], object_pairs_hook=compared)
+    assert model == [*expected, ("context_length", 512)]
+
+
+def test_a_model_and_a_blob(server: RunningServer) -> None:
+    """Both answers have neither a body nor the headers of one."""
+    assert server.post("/api/copy", source="tiny", destination="luigi").status == 200
+    digests = re.findall("sha256-[0-9a-f]{64}", server.post("/api/show", model="tiny").text)
+    for name in ("blob-head", "delete"):
+        request = TRANSCRIPT[name]["request"]
+        path = re.sub("sha256:[0-9a-f]{64}", digests[0], request["path"])
+        answer = server.request(request["method"], path, request["body"])
+        assert (answer.status, answer.body) == (TRANSCRIPT[name]["status"], b"")
+        assert "content-type" not in answer.headers
+    assert "luigi" not in server.request("GET", "/api/tags").text
+
+
+def test_no_recording_is_left_out() -> None:
+    here = {"tags", "ps", "delete", "blob-head"}
+    assert {*REPLAYED, *ENDING, *ELSEWHERE, *REFUSED, *here} == set(TRANSCRIPT)
+    for name, module in ELSEWHERE.items():
+        assert f'"{name}"' in (Path(__file__).parent / f"{module}.py").read_text(), name
 
 
 def last_part(recorded: str) -> str:

@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from llamaherd.api.embeddings import EmbedRequest
 from llamaherd.api.rerank import RerankRequest
 from llamaherd.catalog import Catalog, CatalogModel
 from llamaherd.errors import BadRequest, LlamaherdError, ModelNotFound, PromptError
 from llamaherd.generation.prompting import LONGEST_TEXT
 from llamaherd.runner.inbox import failed
+from llamaherd.runner.process import Runner
 from llamaherd.runner.protocol import Embed, InputFailure
 from llamaherd.runner.vectors import Embeddings, embed
 from llamaherd.scheduler.loop import Scheduler
@@ -118,13 +121,12 @@ class Embedding:
     ) -> Embedded:
         """``place`` is what stands behind the error of an input."""
         started = time.perf_counter_ns()
-        _check_lengths(question, place)
+        too_long = _too_long(question)
+        if too_long and not question.partial:
+            raise _error(too_long[0], place)
         spec = model.load_spec(model.options(options))
         async with self._scheduler.acquire(spec, keep_alive) as grant:
-            if question.inputs:
-                found = await embed(grant.runner, question)
-            else:
-                found = Embeddings(question, [], 0, [])
+            found = await _embed_all_but(too_long, question, grant.runner)
         if found.failures and not question.partial:
             raise _error(found.failures[0], place)
         duration = time.perf_counter_ns() - started
@@ -133,11 +135,38 @@ class Embedding:
         return Embedded(found, duration, grant.load_duration)
 
 
-def _check_lengths(question: Embed, place: Callable[[int], str]) -> None:
-    for index, given in enumerate(question.inputs):
-        if len(given) > LONGEST_TEXT:
-            message = f"the text has {len(given)} characters, at most {LONGEST_TEXT} are read"
-            raise _error(InputFailure(index, message, PromptError.status), place)
+def _too_long(question: Embed) -> list[InputFailure]:
+    """Inputs that aren't even sent to a runner."""
+    return [
+        InputFailure(
+            index,
+            f"the text has {len(given)} characters, at most {LONGEST_TEXT} are read",
+            PromptError.status,
+        )
+        for index, given in enumerate(question.inputs)
+        if len(given) > LONGEST_TEXT
+    ]
+
+
+async def _embed_all_but(
+    left_out: Sequence[InputFailure], question: Embed, runner: Runner
+) -> Embeddings:
+    """What the runner makes of ``question`` without the inputs that have failed before."""
+    failed_before = {failure.index for failure in left_out}
+    places = [index for index in range(len(question.inputs)) if index not in failed_before]
+    if not places:
+        return Embeddings(question, [None] * len(left_out), 0, left_out)
+    inputs = [question.inputs[index] for index in places]
+    found = await embed(runner, msgspec.structs.replace(question, inputs=inputs))
+    vectors: list[bytes | None] = [None] * len(question.inputs)
+    for index, vector in zip(places, found.vectors, strict=True):
+        vectors[index] = vector
+    failures = [
+        *left_out,
+        *(msgspec.structs.replace(each, index=places[each.index]) for each in found.failures),
+    ]
+    failures.sort(key=lambda failure: failure.index)
+    return Embeddings(question, vectors, found.tokens, failures)
 
 
 def _error(failure: InputFailure, place: Callable[[int], str]) -> LlamaherdError:

@@ -16,14 +16,16 @@ def grammar_of(wanted: Any) -> Grammar | None:
     """What a reply must be: "json", a JSON Schema object or ``{"grammar": text}``.
 
     None, and as in Ollama "", ask for nothing. Raises ``FormatError`` for anything else; whether a
-    schema can be kept is for the runner to say.
+    schema can be kept is for the runner to say. JSON Schema has no keyword ``grammar``.
     """
     match wanted:
         case None | "":
             return None
         case "json":
             return Grammar("json")
-        case {"grammar": str(text), **others} if not others:
+        case {"grammar": text, **others}:
+            if others or not isinstance(text, str):
+                raise FormatError("invalid format: expected the text of a grammar and nothing else")
             return _bounded(Grammar("grammar", text))
         case dict():
             return _bounded(Grammar("schema", json.dumps(wanted, ensure_ascii=False)))

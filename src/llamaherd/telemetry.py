@@ -64,11 +64,11 @@ class TextBegan:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A reply came to its end. Counts in tokens.
+    """A reply came to its end. Counts in tokens, those that its client is told.
 
     ``prompt_count`` is all of the prompt, ``cached_count`` the part that an earlier request had
-    left in the cache, ``dropped_count`` what was cut off before. ``duration`` is that of the whole
-    request, the other two of its parts.
+    left in the cache, ``dropped_count`` what it lost before, messages too. ``duration`` is that of
+    the whole request, the other two of its parts.
     """
 
     model: str

@@ -17,7 +17,7 @@ from llamaherd.api.tokenize import (
     piece,
 )
 from llamaherd.catalog import Catalog
-from llamaherd.errors import BadRequest, OptionError, PromptError
+from llamaherd.errors import PromptError
 from llamaherd.generation.prompting import LONGEST_TEXT
 from llamaherd.scheduler.loop import Grant, Scheduler
 
@@ -64,9 +64,6 @@ class Tokenization:
         model = self._catalog.known(request.model)
         if model is None:
             model = await asyncio.to_thread(self._catalog.find, request.model)
-        try:
-            spec = model.load_spec(model.options(request.options))
-        except OptionError as error:
-            raise BadRequest(error.message) from error
+        spec = model.load_spec(model.options(request.options))
         async with self._scheduler.acquire(spec, request.keep_alive) as grant:
             yield grant

@@ -115,3 +115,9 @@ class TestUsage:
         assert usage.prompt_tokens < 100
         details = usage.model_dump()["prompt_tokens_details"]
         assert details["dropped_tokens"] > CONTEXT
+
+    def test_also_in_a_stream_without_usage(self, client: openai.OpenAI) -> None:
+        *_, last = client.completions.create(
+            model="tiny", prompt="word " * (2 * CONTEXT), max_tokens=1, stream=True
+        )
+        assert last.choices[0].model_dump()["prompt_dropped_count"] > CONTEXT

@@ -384,6 +384,12 @@ class TestErrors:
             model="small", input=long, truncation="auto", max_output_tokens=1
         )
         assert read_by(cut) <= SMALL_CONTEXT
+        assert cut.usage is not None
+        details = cut.usage.model_dump()["input_tokens_details"]
+        assert details["dropped_tokens"] > 200 - SMALL_CONTEXT
+        fits = client.responses.create(model="small", input=PROMPT, truncation="auto")
+        assert fits.usage is not None
+        assert "dropped_tokens" not in fits.usage.model_dump()["input_tokens_details"]
 
     def test_a_stream_that_breaks_off_says_so(
         self, client: openai.OpenAI, server: RunningServer

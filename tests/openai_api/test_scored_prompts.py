@@ -31,6 +31,13 @@ def score(client: openai.OpenAI, prompt: Any, **fields: Any) -> Completion:
     return reply
 
 
+def known_tokens(server: RunningServer) -> float:
+    """Tokens of prompts that weren't read, since they were in the cache."""
+    figures = server.request("GET", "/metrics").text
+    name = 'llamaherd_prompt_tokens_cached_total{model="tiny:latest"} '
+    return float(figures.partition(name)[2].partition("\n")[0] or 0)
+
+
 def logprobs_of(choice: CompletionChoice) -> Any:
     """Whose fields may have null, which the client's types leave out."""
     assert choice.logprobs is not None
@@ -102,6 +109,19 @@ class TestShape:
             assert logprobs_of(choice).text_offset[-3] == len(prompt)
         assert reply.usage is not None
         assert reply.usage.completion_tokens == 18
+
+    @pytest.mark.parametrize("max_tokens", [0, 3])
+    def test_a_prompt_is_scored_once_for_all_its_choices(
+        self, max_tokens: int, client: openai.OpenAI, server: RunningServer
+    ) -> None:
+        prompt = f"{TEXT} who was scored {max_tokens} times " + "and " * 200
+        count = len(tokens_of(server, prompt)) + 1
+        before = known_tokens(server)
+        choices = score(client, prompt, n=4, max_tokens=max_tokens, temperature=1).choices
+        assert known_tokens(server) - before >= 3 * (count - 1)
+        told = [logprobs_of(choice).token_logprobs[: count - 1] for choice in choices]
+        assert told == [told[0]] * 4
+        assert {len(logprobs_of(choice).tokens) for choice in choices} == {count - 1 + max_tokens}
 
     def test_the_best_are_found_by_what_they_write(self, client: openai.OpenAI) -> None:
         fields: Any = {"max_tokens": 4, "temperature": 1, "seed": 5}
@@ -233,6 +253,7 @@ class TestRefusals:
             ("word " * 2 * CONTEXT, {}, "exceeds the context length"),
             ([1, 512], {}, "token 512 is not in the vocabulary"),
             (TEXT, {"model": "nosuch"}, "not found"),
+            ("word " * 2 * CONTEXT, {"n": 3}, "exceeds the context length"),
             (TEXT, {"suffix": "end"}, "suffix: "),
             (TEXT, {"logit_bias": {"99999": 1}}, "logit_bias names token 99999"),
         ],

@@ -36,6 +36,12 @@ def add_agents(server: RunningServer, folder: Path) -> None:
 
 
 def kill_reader(server: RunningServer) -> None:
-    """Kill the runner that began to read a prompt last."""
-    reading = [line for line in server.log if "reads a prompt" in line][-1]
-    os.kill(int(reading.partition("runner ")[2].split()[0]), signal.SIGKILL)
+    """Kill the runner that began to read a prompt last, once the log tells of one that lives."""
+
+    def reader() -> int:
+        reading = [line for line in server.log if "reads a prompt" in line][-1]
+        return int(reading.partition("runner ")[2].split()[0])
+
+    with server.logged:
+        assert server.logged.wait_for(lambda: reader() in server.children(), 60)
+    os.kill(reader(), signal.SIGKILL)

@@ -12,6 +12,8 @@ from typing import Any, Final
 from llamaherd.api import gojson
 from llamaherd.api.anthropic_requests import MIN_BUDGET
 from llamaherd.api.fields import INT32_MAX
+from llamaherd.api.openai_requests import EFFORTS
+from llamaherd.api.requests import MAX_TOP_LOGPROBS
 
 Schema = Mapping[str, Any]
 
@@ -40,12 +42,17 @@ _PROMPT: Final = {
     },
     "system": _TEXT_OR_OBJECTS,
     "tools": _OBJECTS,
-    "tool_choice": _object(type={"enum": ["auto", "any", "tool", "none"]}),
+    "tool_choice": _object(
+        type={"enum": ["auto", "any", "tool", "none"]}, name=_TEXT, disable_parallel_tool_use=_FLAG
+    ),
     "thinking": _object(
-        type={"enum": ["enabled", "adaptive", "disabled"]}, budget_tokens=_count(MIN_BUDGET)
+        type={"enum": ["enabled", "adaptive", "disabled"]},
+        budget_tokens=_count(MIN_BUDGET),
+        display={"enum": ["summarized", "omitted"]},
     ),
     "output_config": _object(
-        effort={"enum": ["low", "medium", "high", "xhigh", "max"]}, format=_OBJECT
+        effort={"enum": ["low", "medium", "high", "xhigh", "max"]},
+        format=_object(type={"const": "json_schema"}, schema=_OBJECT),
     ),
 }
 _MESSAGES: Final = _object(
@@ -65,13 +72,20 @@ _RESPONSE: Final = _object(
     tools=_OBJECTS,
     tool_choice={},
     parallel_tool_calls=_FLAG,
-    text=_object(format=_object(type={"enum": ["text", "json_object", "json_schema"]})),
-    reasoning=_OBJECT,
+    text=_object(
+        format=_object(type={"enum": ["text", "json_object", "json_schema"]}, schema=_OBJECT)
+    ),
+    reasoning=_object(effort={"enum": [*EFFORTS]}, summary={}),
+    include={"type": "array", "items": {"type": "string", "minLength": 1}},
+    top_logprobs={"type": "integer", "minimum": 0, "maximum": MAX_TOP_LOGPROBS},
     max_output_tokens=_count(1),
     temperature={"type": "number", "minimum": 0, "maximum": 2},
     top_p=_SHARE,
     truncation={"enum": ["auto", "disabled"]},
     metadata={"type": "object", "additionalProperties": _TEXT},
+    prompt_cache_key=_TEXT,
+    safety_identifier=_TEXT,
+    user=_TEXT,
     store=_FLAG,
     stream=_FLAG,
 )

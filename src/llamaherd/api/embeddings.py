@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
 from llamaherd.api import gojson
+from llamaherd.api.requests import read_options
 from llamaherd.api.tokens import are_tokens
 from llamaherd.errors import BadRequest
 
@@ -47,7 +49,7 @@ class OpenAIEmbedRequest(Struct, frozen=True):
 _SHARED: Final[dict[str, gojson.Reader]] = {
     "model": gojson.string,
     "keep_alive": gojson.duration,
-    "options": gojson.mapping,
+    "options": read_options,
 }
 _EMBED: Final = gojson.object_of(
     {
@@ -80,8 +82,8 @@ def read_embed(body: bytes) -> EmbedRequest:
             inputs: list[Input] = []
         case str(text):
             inputs = [text]
-        case list(texts) if all(isinstance(text, str) for text in texts):
-            inputs = _bounded(texts)
+        case list(texts):
+            inputs = _bounded(texts, _is_text, "invalid input type")
             given["listed"] = True
         case _:
             raise BadRequest("invalid input type")
@@ -126,18 +128,23 @@ def _encoding_format(given: str) -> EncodingFormat:
 def _openai_inputs(value: Any) -> list[Input]:
     if value is None or value == []:
         raise BadRequest("invalid input")
-    if not isinstance(value, list) or not all(
-        isinstance(item, str) or are_tokens(item) for item in value
-    ):
-        raise BadRequest(
-            "invalid input type: expected a string, tokens, or an array of strings or of tokens"
-        )
-    return _bounded(value)
+    wrong = "invalid input type: expected a string, tokens, or an array of strings or of tokens"
+    if not isinstance(value, list):
+        raise BadRequest(wrong)
+    return _bounded(value, lambda item: _is_text(item) or are_tokens(item), wrong)
 
 
-def _bounded(inputs: list[Input]) -> list[Input]:
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _bounded(inputs: list[Any], fits: Callable[[Any], bool], wrong: str) -> list[Input]:
+    """The inputs if there aren't too many; ``wrong`` is the error of one that doesn't fit."""
     if len(inputs) > MAX_INPUTS:
         raise BadRequest(f"input: at most {MAX_INPUTS} inputs are taken, not {len(inputs)}")
+    for index, given in enumerate(inputs):
+        if not fits(given):
+            raise BadRequest(f"{wrong} (input {index})")
     return inputs
 
 

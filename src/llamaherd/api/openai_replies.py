@@ -83,17 +83,26 @@ class ChatChoice(Struct):
 
 
 class ChatChunkChoice(Struct):
+    """``prompt_dropped_count``, ours alone, is how many tokens the prompt lost to fit the context.
+
+    It comes with the ``finish_reason``, as few clients ask for the usage of a stream.
+    """
+
     index: int
     delta: ReplyMessage
     finish_reason: str | None
     logprobs: ChatLogprobs | UnsetType = UNSET
+    prompt_dropped_count: int | UnsetType = UNSET
 
 
 class TextChoice(Struct):
+    """``prompt_dropped_count`` is as in ``ChatChunkChoice``, and in streams alone."""
+
     text: str
     index: int
     finish_reason: str | None
     logprobs: TextLogprobs | UnsetType = UNSET
+    prompt_dropped_count: int | UnsetType = UNSET
 
 
 Choice = ChatChoice | ChatChunkChoice | TextChoice
@@ -229,7 +238,9 @@ class ChatCompletions(Completions[Event]):
                 delta.tool_calls = self._wire_calls(index, calls)
             case Done():
                 finish_reason = self._finish(index, event)
-        return ChatChunkChoice(index, delta, finish_reason, _chat_logprobs(event.logprobs))
+        return ChatChunkChoice(
+            index, delta, finish_reason, _chat_logprobs(event.logprobs), _dropped(event)
+        )
 
     def _choice(self, index: int, events: Sequence[Event]) -> Choice:
         calls = [call for e in events if isinstance(e, ToolCalls) for call in e.calls]
@@ -272,7 +283,8 @@ class TextCompletions(Completions[Echo | Event]):
 
     def _part(self, index: int, event: Echo | Event) -> Choice:
         finish_reason = self._finish(index, event) if isinstance(event, Done) else None
-        return TextChoice(_text([event]), index, finish_reason, self._tokens(index, [event]))
+        logprobs = self._tokens(index, [event])
+        return TextChoice(_text([event]), index, finish_reason, logprobs, _dropped(event))
 
     def _choice(self, index: int, events: Sequence[Echo | Event]) -> Choice:
         finish_reason = self._finish(index, _end(events))
@@ -309,6 +321,10 @@ def _mean_logprob(events: Sequence[Echo | Event]) -> float:
 
 def _chat_logprobs(tokens: Logprobs) -> ChatLogprobs | UnsetType:
     return chat_logprobs(tokens) if tokens else UNSET
+
+
+def _dropped(event: Echo | Event) -> int | UnsetType:
+    return (isinstance(event, Done) and event.dropped_count) or UNSET
 
 
 def _text(events: Sequence[Echo | Event]) -> str:

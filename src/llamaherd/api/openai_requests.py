@@ -87,18 +87,20 @@ class CompletionRequest(Struct, frozen=True):
     def scored(self) -> bool:
         return self.echo and self.logprobs is not None
 
-    def candidates(self) -> list[CompletionChoice]:
-        """All replies in OpenAI's order: those to the first prompt, those to the second, …"""
+    def candidates(self) -> list[list[CompletionChoice]]:
+        """All replies to each prompt."""
         found = []
         for prompt in self.prompts:
+            choices = []
             for index in range(self.best_of):
                 options = _reseeded(self.generate.options, index)
                 generate = msgspec.structs.replace(self.generate, options=options)
                 if isinstance(prompt, str):
                     generate.prompt = prompt
-                    found.append(CompletionChoice(generate))
+                    choices.append(CompletionChoice(generate))
                 else:
-                    found.append(CompletionChoice(generate, prompt))
+                    choices.append(CompletionChoice(generate, prompt))
+            found.append(choices)
         return found
 
 

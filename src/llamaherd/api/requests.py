@@ -8,8 +8,9 @@ from msgspec import Struct, field
 
 from llamaherd.api import gojson
 from llamaherd.api.tool_choice import chosen, read_choice
-from llamaherd.errors import BadRequest
+from llamaherd.errors import BadRequest, FieldError, OptionError
 from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction, ToolChoice
+from llamaherd.options import check_options
 
 Think = bool | str | None
 
@@ -135,7 +136,19 @@ _format: Final = gojson.described(
         ]
     }
 )(gojson.anything)
-read_options: Final = gojson.described({"$ref": "#/components/schemas/Options"})(gojson.mapping)
+_OPTIONS: Final = gojson.described({"$ref": "#/components/schemas/Options"})
+read_options: Final = _OPTIONS(gojson.mapping)
+
+
+@_OPTIONS
+def read_checked_options(value: Any, path: str) -> dict[str, Any]:
+    """For interfaces that Ollama hasn't: what is wrong with an option is wrong with the request."""
+    options = gojson.mapping(value, path)
+    try:
+        check_options(options)
+    except OptionError as error:
+        raise FieldError(error.message, "options") from error
+    return options
 
 
 @gojson.described({"type": "integer", "minimum": 0, "maximum": MAX_TOP_LOGPROBS})

@@ -10,6 +10,7 @@ from typing import Any, Final
 from msgspec import UNSET, Struct, UnsetType, field
 
 from llamaherd.api import gojson
+from llamaherd.api.requests import read_checked_options
 from llamaherd.errors import BadRequest
 
 #: The most documents that one request may have.
@@ -38,7 +39,7 @@ _RERANK: Final = gojson.object_of(
         "documents": gojson.anything,
         "top_n": gojson.integer,
         "return_documents": gojson.boolean,
-        "options": gojson.mapping,
+        "options": read_checked_options,
         "keep_alive": gojson.duration,
     },
     "api.RerankRequest",

@@ -64,8 +64,11 @@ Item = ReasoningItem | OutputMessage | FunctionCall | CustomToolCall
 
 
 class InputTokensDetails(Struct):
+    """``dropped_tokens``, ours alone, are those that a prompt lost to fit the context."""
+
     cached_tokens: int
     cache_write_tokens: int = 0
+    dropped_tokens: int | UnsetType = UNSET
 
 
 class OutputTokensDetails(Struct):

@@ -193,7 +193,9 @@ class Reply:
             prompt, written = done.stats.prompt_eval_count, done.stats.eval_count
             response.usage = Usage(
                 input_tokens=prompt,
-                input_tokens_details=InputTokensDetails(done.cached_count),
+                input_tokens_details=InputTokensDetails(
+                    done.cached_count, dropped_tokens=done.dropped_count or UNSET
+                ),
                 output_tokens=written,
                 output_tokens_details=OutputTokensDetails(done.thinking_count),
                 total_tokens=prompt + written,

@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from llamaherd.api import gojson
-from llamaherd.api.requests import read_options
+from llamaherd.api.requests import read_checked_options
 from llamaherd.errors import BadRequest
 
 #: What the content to tokenize is called in the patches to Ollama that clients were written for.
@@ -79,7 +79,7 @@ def piece(token: int, text: bytes) -> Piece:
 _VOCABULARY: Final[dict[str, gojson.Reader]] = {
     "model": gojson.string,
     "keep_alive": gojson.duration,
-    "options": read_options,
+    "options": read_checked_options,
 }
 _TOKENIZE: Final = gojson.object_of(
     {

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from llamaherd.engine.gbnf import plain
 from llamaherd.engine.lark import LarkWriter
 from llamaherd.engine.schema import Schema, check_multiples, locate, read_schema
 from llamaherd.errors import FormatError
@@ -185,9 +186,11 @@ def _as_lark(text: str) -> str:
     from llguidance.gbnf_to_lark import gbnf_to_lark
 
     try:
-        return gbnf_to_lark(text)
+        return gbnf_to_lark(plain(text))
     except RecursionError:
         raise FormatError("invalid grammar in format: it is nested too deeply") from None
+    except FormatError:
+        raise
     except Exception as error:
         # The translator has no class of its own for all its complaints.
         raise FormatError(f"invalid grammar in format: {error}") from error

@@ -127,7 +127,7 @@ class Sequence:
         """The text that is still held back at the end of the reply."""
         if self.trace is None:
             return self.text.finish()
-        return self.trace.finish(with_end=self.at_end and self.request.score_prompt)
+        return self.trace.finish(with_end=self.at_end and self.request.tell_end)
 
     def kept(self, piece: Callable[[int], bytes]) -> list[int]:
         """The reply's tokens without those whose text a stop string cut off entirely."""

@@ -8,7 +8,7 @@ import msgspec
 
 from llamaherd.api.requests import ChatRequest, GenerateRequest
 from llamaherd.catalog import CatalogModel
-from llamaherd.errors import BadRequest, Unsupported
+from llamaherd.errors import BadRequest, PromptError, Unsupported
 from llamaherd.formats import grammar_of
 from llamaherd.prompt.reply_forms import offered_tools
 
@@ -24,6 +24,15 @@ def check_generate(model: CatalogModel, request: GenerateRequest) -> None:
         model.require("thinking")
     _check_images(model, request.images)
     grammar_of(request.format)
+
+
+def check_context(context: Sequence[int], n_vocab: int) -> None:
+    """Raises ``PromptError`` for tokens that a vocabulary of so many doesn't have."""
+    for token in context:
+        if not 0 <= token < n_vocab:
+            raise PromptError(
+                f"context: token {token} is not in the vocabulary, which has {n_vocab} tokens"
+            )
 
 
 def asked_chat(model: CatalogModel, request: ChatRequest) -> ChatRequest:

@@ -15,10 +15,10 @@ from llamaherd.catalog import Catalog, CatalogModel
 from llamaherd.errors import ContextExceeded
 from llamaherd.events import Done, Echo, Event
 from llamaherd.formats import grammar_of
-from llamaherd.generation.asked import asked_chat, check_generate
+from llamaherd.generation.asked import asked_chat, check_context, check_generate
 from llamaherd.generation.prompting import build, chat_building, generate_building, template_of
 from llamaherd.generation.reading import Reading, form_of, parser_of
-from llamaherd.generation.scoring import PromptReading, scored_prompt
+from llamaherd.generation.scoring import ScoresOfPrompt, scored_prompt
 from llamaherd.grammar import Form
 from llamaherd.prompt.builder import Prompt
 from llamaherd.runner.generation import Generation as RunnerGeneration
@@ -55,6 +55,7 @@ class Generation:
             if not request.prompt:
                 yield Done("load")
                 return
+            check_context(request.context, grant.runner.info.n_vocab)
             template = await template_of(model, request)
             limit = _limit(request, grant)
             building = generate_building(model, request, template, limit)
@@ -77,26 +78,36 @@ class Generation:
                     yield event
 
     async def score(
-        self, request: GenerateRequest, tokens: list[int] | None = None
+        self, request: GenerateRequest, tokens: list[int] | None, scores: ScoresOfPrompt
     ) -> AsyncGenerator[Echo | Event, None]:
         """The prompt with the log-probabilities of its tokens, then the events of the reply.
 
         The prompt is ``tokens`` if they aren't None. It is read as it is, without the model's
-        template, and isn't cut.
+        template, and isn't cut. All replies to it share its ``scores``: the first to ask has them
+        computed, the others wait for them.
         """
         started = time.perf_counter_ns()
+        known = None if scores.begin() else await scores.all()
         model = await self._find(request.model)
         check_generate(model, request)
         options = model.options(request.options)
         async with self._acquire(model, options, request.keep_alive) as grant:
             prompt = await scored_prompt(request.prompt if tokens is None else tokens, grant.runner)
             form = grammar_of(request.format)
-            writing = _write(grant, prompt.tokens, options, request, form, score_prompt=True)
+            writing = _write(
+                grant,
+                prompt.tokens,
+                options,
+                request,
+                form,
+                score_prompt=known is None,
+                tell_end=True,
+            )
             async with aclosing(writing):
-                prompt_reading = PromptReading(prompt)
-                while not prompt_reading.ended:
-                    echo = prompt_reading.echo(await writing.scored())
-                    if echo.tokens:
+                for echo in known or ():
+                    yield echo
+                if known is None:
+                    async for echo in scores.read(prompt, writing):
                         yield echo
                 count = len(prompt.tokens)
                 reading = Reading(Prompt(prompt.text), count, None, logprobs=True)
@@ -198,19 +209,21 @@ class Generation:
         async with aclosing(writing):
             async for message in writing:
                 duration = time.perf_counter_ns() - started
-                if isinstance(message, Finished):
-                    self._observe(_generated(name, message, duration))
-                elif not has_begun:
+                if not (has_begun or isinstance(message, Finished)):
                     has_begun = True
                     self._observe(TextBegan(name, duration))
                 events = reading.events(message)
                 if reading.complete:
                     writing.conclude()
-                for event in events:
-                    yield event
+                end = None
                 if isinstance(message, Finished):
                     context = [] if conversation is None else [*conversation, *message.tokens]
-                    yield reading.done(message, grant, started, context)
+                    end = reading.done(message, grant, started, context)
+                    self._observe(_generated(name, end, duration))
+                for event in events:
+                    yield event
+                if end is not None:
+                    yield end
 
     async def _unload(self, model: CatalogModel) -> Done:
         """Any model can be unloaded, also one that writes no text."""
@@ -241,6 +254,7 @@ def _write(
     form: Form | None,
     *,
     score_prompt: bool = False,
+    tell_end: bool = False,
 ) -> RunnerGeneration:
     log.debug("runner %d reads a prompt of %d tokens", grant.runner.pid, len(prompt))
     return grant.runner.generate(
@@ -254,18 +268,21 @@ def _write(
         grammar=form,
         top_logprobs=request.top_logprobs if request.logprobs else None,
         score_prompt=score_prompt,
+        tell_end=tell_end,
     )
 
 
-def _generated(model: str, finished: Finished, duration: int) -> Generated:
+def _generated(model: str, done: Done, duration: int) -> Generated:
+    stats = done.stats
+    assert stats is not None, "what was written has figures"
     return Generated(
         model=model,
-        reason=finished.reason,
-        prompt_count=finished.prompt_count,
-        cached_count=finished.cached_count,
-        dropped_count=finished.dropped_count,
-        eval_count=finished.eval_count,
-        prompt_duration=finished.prompt_duration,
-        eval_duration=finished.eval_duration,
+        reason=done.reason,
+        prompt_count=stats.prompt_eval_count,
+        cached_count=done.cached_count,
+        dropped_count=done.dropped_count,
+        eval_count=stats.eval_count,
+        prompt_duration=stats.prompt_eval_duration,
+        eval_duration=stats.eval_duration,
         duration=duration,
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
+from collections.abc import AsyncIterator, Sequence
 
 from msgspec import Struct
 
 from llamaherd.errors import ContextExceeded, PromptError
 from llamaherd.events import Echo, ReadToken
 from llamaherd.generation.prompting import LONGEST_TEXT
+from llamaherd.runner.generation import Generation as RunnerGeneration
 from llamaherd.runner.process import Runner
 from llamaherd.runner.protocol import Scored
 
@@ -39,6 +42,36 @@ async def scored_prompt(prompt: str | list[int], runner: Runner) -> ScoredPrompt
     if len(scored.tokens) > runner.info.n_ctx:
         raise ContextExceeded(len(scored.tokens), runner.info.n_ctx)
     return scored
+
+
+class ScoresOfPrompt:
+    """What several replies to one prompt tell of it, though it is scored only once."""
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._echoes: list[Echo] = []
+        self._complete = asyncio.Event()
+
+    def begin(self) -> bool:
+        """Whether nobody has begun; who has must ``read``, or end all the replies."""
+        is_first = not self._begun
+        self._begun = True
+        return is_first
+
+    async def read(self, prompt: ScoredPrompt, writing: RunnerGeneration) -> AsyncIterator[Echo]:
+        """The parts of the prompt as the runner tells them."""
+        reading = PromptReading(prompt)
+        while not reading.ended:
+            echo = reading.echo(await writing.scored())
+            if echo.tokens:
+                self._echoes.append(echo)
+                yield echo
+        self._complete.set()
+
+    async def all(self) -> Sequence[Echo]:
+        """All parts, once somebody has read them."""
+        await self._complete.wait()
+        return self._echoes
 
 
 class PromptReading:

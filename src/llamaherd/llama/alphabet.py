@@ -8,8 +8,9 @@ merges characters only into tokens, a text is safe when each of its characters i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Final, Protocol
+from typing import Final
 
+from llamaherd.llama.attributes import Attributed, special_texts
 from llamaherd.llama.backend import InvalidText
 
 #: How SentencePiece writes a space.
@@ -17,20 +18,6 @@ _SPACE: Final = "▁"
 
 #: Where nearly all SentencePiece vocabularies have their byte tokens.
 _FIRST_BYTE_TOKEN: Final = 3
-
-# llama_token_attr
-_UNKNOWN: Final = 1 << 0
-_CONTROL: Final = 1 << 3
-_USER_DEFINED: Final = 1 << 4
-
-
-class _Vocabulary(Protocol):
-    @property
-    def size(self) -> int: ...
-    @property
-    def is_sentencepiece(self) -> bool: ...
-    def text(self, token: int) -> str: ...
-    def attributes(self, token: int) -> int: ...
 
 
 class Alphabet:
@@ -69,22 +56,16 @@ class Alphabet:
         )
 
 
-def alphabet_of(vocabulary: _Vocabulary) -> Alphabet | None:
+def alphabet_of(vocabulary: Attributed) -> Alphabet | None:
     """None when every text can be spelled, as with almost all models."""
     if not vocabulary.is_sentencepiece or _has_usual_byte_tokens(vocabulary):
         return None
     texts = [vocabulary.text(token) for token in range(vocabulary.size)]
-    attributes = [vocabulary.attributes(token) for token in range(vocabulary.size)]
-
-    def with_any(flags: int) -> list[str]:
-        return [
-            text for text, found in zip(texts, attributes, strict=True) if text and found & flags
-        ]
-
-    return Alphabet(texts, with_any(_USER_DEFINED), with_any(_CONTROL | _UNKNOWN))
+    special = special_texts(vocabulary)
+    return Alphabet(texts, special.always, special.parsed)
 
 
-def _has_usual_byte_tokens(vocabulary: _Vocabulary) -> bool:
+def _has_usual_byte_tokens(vocabulary: Attributed) -> bool:
     return vocabulary.size >= _FIRST_BYTE_TOKEN + 256 and all(
         vocabulary.text(_FIRST_BYTE_TOKEN + byte) == f"<0x{byte:02X}>" for byte in range(256)
     )

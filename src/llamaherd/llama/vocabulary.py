@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Any, Final
 
 from llamaherd.llama.alphabet import alphabet_of
+from llamaherd.llama.attributes import (
+    CONTROL,
+    LSTRIP,
+    RSTRIP,
+    UNKNOWN,
+    USER_DEFINED,
+    special_texts,
+    texts_having,
+)
 from llamaherd.llama.backend import InvalidText, InvalidToken, TokenTable
 from llamaherd.llama.library import C, function
+from llamaherd.llama.pieces import SIZE, Cutter
 from llamaherd.llama.stack import longest_run, with_room
 
 #: The longest text, in bytes, that is made of tokens: vocabularies have tokens of any length, and
@@ -20,10 +31,8 @@ LONGEST_TEXT: Final = 1 << 25
 #: needs memory for all of it at once (``llama.stack``).
 LONGEST_RUN: Final = 1 << 19
 
-# llama_token_attr
-_UNKNOWN: Final = 1 << 0
-_CONTROL: Final = 1 << 3
-_USER_DEFINED: Final = 1 << 4
+#: Texts of more characters are tokenized in pieces.
+_LONG: Final = 4 * SIZE
 
 #: Enough of a vocabulary's own tokens to see what surrounds them.
 _PROBED: Final = 16
@@ -86,7 +95,19 @@ class Vocabulary:
                 f"the text has about {run} characters without white space between them,"
                 f" at most {LONGEST_RUN} can be tokenized"
             )
+        if len(text) > _LONG:
+            return with_room(run, lambda: self._tokenize_long(text, add_special, parse_special))
         return with_room(run, lambda: self._tokenize(text, add_special, parse_special))
+
+    def _tokenize_long(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
+        before, behind = self.surroundings() if add_special else ([], [])
+        tokens = self.cutter.tokenize(
+            text.encode("utf-8", "replace").decode(),
+            lambda piece: self._tokenize(piece, False, parse_special),
+            parse_special=parse_special,
+        )
+        tokens = [*before, *tokens, *behind]
+        return self._with_one_bos(tokens) if add_special else tokens
 
     def _tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         encoded = text.encode("utf-8", "replace")
@@ -102,9 +123,24 @@ class Vocabulary:
                 raise InvalidText("the text is too long to be tokenized")
             capacity = -count
         tokens = buffer[:count]
-        if add_special and self.add_bos and tokens[:2] == [self.bos, self.bos]:
-            del tokens[0]
-        return tokens
+        return self._with_one_bos(tokens) if add_special else tokens
+
+    def _with_one_bos(self, tokens: list[int]) -> list[int]:
+        twice = self.add_bos and tokens[:2] == [self.bos, self.bos]
+        return tokens[1:] if twice else tokens
+
+    @cached_property
+    def cutter(self) -> Cutter:
+        """Where long texts may be cut."""
+        always, parsed = special_texts(self)
+        texts = (self.text(token) for token in range(self.size))
+        return Cutter(
+            always,
+            parsed,
+            strips_left=frozenset(texts_having(self, LSTRIP)),
+            strips_right=bool(texts_having(self, RSTRIP)),
+            letters=frozenset().union(*texts, " ") if self.is_sentencepiece else None,
+        )
 
     def _lacks_surroundings(self) -> bool:
         """Whether llama.cpp would abort where it puts special tokens around a text."""
@@ -178,7 +214,7 @@ class Vocabulary:
         own = (
             token
             for token in range(self.size)
-            if self.attributes(token) & _USER_DEFINED and not self._is_special(token)
+            if self.attributes(token) & USER_DEFINED and not self._is_special(token)
         )
         for token in islice(own, _PROBED):
             text = f"a{self.piece(token).decode('utf-8', 'replace')}a"
@@ -190,11 +226,11 @@ class Vocabulary:
     def _is_special(self, token: int) -> bool:
         """Many vocabularies define their control tokens as if they were text."""
         attributes = self.attributes(token)
-        if attributes & (_CONTROL | _UNKNOWN):
+        if attributes & (CONTROL | UNKNOWN):
             return True
         piece = self.piece(token)
         looks_special = piece.startswith(b"<") and piece.endswith(b">")
-        return bool(attributes & _USER_DEFINED) and looks_special
+        return bool(attributes & USER_DEFINED) and looks_special
 
     def text(self, token: int) -> str:
         """The token as the vocabulary spells it."""

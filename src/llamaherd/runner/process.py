@@ -192,6 +192,7 @@ class Runner:
         grammar: Form | None = None,
         top_logprobs: int | None = None,
         score_prompt: bool = False,
+        tell_end: bool = False,
     ) -> Generation:
         """Start writing on from ``prompt``; the arguments are those of ``protocol.Generate``.
 
@@ -211,6 +212,7 @@ class Runner:
                 grammar=grammar,
                 top_logprobs=top_logprobs,
                 score_prompt=score_prompt,
+                tell_end=tell_end,
             )
         )
         return Generation(

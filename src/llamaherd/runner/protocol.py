@@ -105,8 +105,9 @@ class Generate(_Message, tag="generate"):
     longer than the context an error; ``shift`` False ends with "length" when the context is full.
     A ``grammar`` is what the reply must be; one that can't be kept is answered by ``Failed``.
     ``top_logprobs`` asks for the log-probabilities of the reply's tokens and of so many of the
-    likeliest at the place of each. With ``score_prompt`` the same is told of all tokens of the
-    prompt, by ``Scored`` messages before any other, and the token that ends the reply is told too.
+    likeliest at the place of each, with ``tell_end`` of the token too that ends the reply. With
+    ``score_prompt`` the same is told of all tokens of the prompt, by ``Scored`` messages before any
+    other.
     """
 
     id: int
@@ -120,6 +121,7 @@ class Generate(_Message, tag="generate"):
     grammar: Form | None = None
     top_logprobs: int | None = None
     score_prompt: bool = False
+    tell_end: bool = False
 
 
 class Embed(_Message, tag="embed"):

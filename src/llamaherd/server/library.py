@@ -52,10 +52,11 @@ from llamaherd.store.show import modelfile_text, parameters_text
 _PIECE = 1 << 20
 
 
-def details_of(model: ModelSummary) -> ModelDetails:
+def details_of(model: ModelSummary, *, parent: str = "") -> ModelDetails:
+    """As in Ollama, lists don't tell the ``parent`` of a model."""
     config = model.config
     return ModelDetails(
-        parent_model=model.parent_model,
+        parent_model=parent,
         format=config.model_format,
         family=config.model_family,
         families=config.model_families,
@@ -70,10 +71,10 @@ async def tags(request: Request) -> Response:
 
 
 def _listed(model: ModelSummary) -> ListedModel:
-    details = details_of(model)
-    details.parent_model = ""
     name = model.name.short
-    return ListedModel(name, name, timestamp(model.modified_at), model.size, model.digest, details)
+    return ListedModel(
+        name, name, timestamp(model.modified_at), model.size, model.digest, details_of(model)
+    )
 
 
 async def ps(request: Request) -> Response:
@@ -124,7 +125,7 @@ def describe(catalog: Catalog, wanted: ModelRequest) -> ShownModel:
         parameters=parameters_text(stored.parameters) or UNSET,
         template=model.template.text,
         system=stored.system or UNSET,
-        details=details_of(stored),
+        details=details_of(stored, parent=stored.parent_model),
         messages=messages or UNSET,
         model_info=info,
         tensors=tensors,

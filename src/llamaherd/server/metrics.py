@@ -132,7 +132,7 @@ class Metrics:
             "prompt_tokens_cached", "Tokens of prompts that were in the cache", "model"
         )
         self._dropped_tokens = self._counter(
-            "prompt_tokens_dropped", "Tokens cut off prompts that were too long", "model"
+            "prompt_tokens_dropped", "Tokens that prompts lost to fit the context", "model"
         )
         self._generated_tokens = self._counter("generated_tokens", "Tokens of replies", "model")
         self._first_texts = self._histogram(

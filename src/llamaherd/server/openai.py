@@ -40,6 +40,7 @@ from llamaherd.errors import (
 )
 from llamaherd.events import Echo, Event
 from llamaherd.generation.generation import Generation
+from llamaherd.generation.scoring import ScoresOfPrompt
 from llamaherd.server.bodies import read_request
 from llamaherd.server.interleave import interleave
 from llamaherd.server.services import Services, services_of
@@ -90,14 +91,28 @@ async def completions(request: Request) -> Response:
             best_of=wanted.best_of,
             logprobs=wanted.logprobs,
         ),
-        [_written(generation, choice, wanted) for choice in wanted.candidates()],
+        _all_written(generation, wanted),
         wanted.delivery,
         failed,
     )
 
 
+def _all_written(
+    generation: Generation, request: CompletionRequest
+) -> list[AsyncGenerator[Echo | Event, None]]:
+    """All replies in OpenAI's order: those to the first prompt, those to the second, …"""
+    found = []
+    for choices in request.candidates():
+        scores = ScoresOfPrompt()
+        found += [_written(generation, choice, request, scores) for choice in choices]
+    return found
+
+
 async def _written(
-    generation: Generation, choice: CompletionChoice, request: CompletionRequest
+    generation: Generation,
+    choice: CompletionChoice,
+    request: CompletionRequest,
+    scores: ScoresOfPrompt,
 ) -> AsyncGenerator[Echo | Event, None]:
     """One reply; with ``echo`` the prompt comes first, once it is known that a reply follows.
 
@@ -105,7 +120,7 @@ async def _written(
     """
     wanted = choice.generate
     if request.scored and (wanted.prompt or choice.tokens):
-        async with aclosing(generation.score(wanted, choice.tokens)) as told:
+        async with aclosing(generation.score(wanted, choice.tokens, scores)) as told:
             async for one in told:
                 yield one
         return

@@ -66,6 +66,11 @@ RUNS: Final = {
     "be loaded, or its runner died.",
 }
 
+RANKS: Final = {
+    **LOADS,
+    500: "The model could not be loaded or computed no numbers, or its runner died.",
+}
+
 EMBEDS: Final = {
     **LOADS,
     500: "An option is of the wrong type, the model could not be loaded or computed no numbers, or "
@@ -143,7 +148,7 @@ OPERATIONS: Final = (
         "Documents in the order in which they answer a query.",
         rerank.RerankReply,
         required=("model", "query", "documents"),
-        errors=EMBEDS,
+        errors=RANKS,
     ),
     _post(
         "/api/tokenize",
@@ -258,7 +263,7 @@ OPERATIONS: Final = (
         "Jina and Cohere: documents in the order in which they answer a query.",
         rerank.OpenRerankReply,
         required=("model", "query", "documents"),
-        errors=EMBEDS,
+        errors=RANKS,
     ),
     Operation("get", "/v1/models", "OpenAI: the models of the store.", openai_replies.ModelList),
     Operation(
