@@ -365,6 +365,12 @@ class TestTerminal:
         assert re.search(r"copying file third\.gguf +100% ━+ ", final)
         assert "\nsuccess" in final
 
+    def test_a_dumb_terminal_gets_plain_text(self, run: Command, server: RunningServer) -> None:
+        terminal = Terminal("run", "tiny", "Once upon", host=server.host, kind="dumb")
+        assert terminal.end() == 0
+        expected = answered(server, "tiny", "Once upon") + "\n\n"
+        assert terminal.shown.replace("\r\n", "\n") == expected
+
     def test_where_nothing_can_move_progress_is_plain(
         self, run: Command, server: RunningServer, folder: Path
     ) -> None:
