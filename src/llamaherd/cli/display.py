@@ -47,6 +47,16 @@ def progress() -> AbstractContextManager[Progress]:
     return moving or PlainProgress(sys.stderr)
 
 
+class Silence:
+    """Progress of what is over so soon that nobody needs to be told."""
+
+    def status(self, text: str) -> None:
+        pass
+
+    def transfer(self, key: str, label: str, completed: int, total: int) -> None:
+        pass
+
+
 class PlainProgress(AbstractContextManager["PlainProgress"]):
     """A line for each new status, and one for each tenth of a transfer."""
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from llamaherd.cli.display import Spinner, follow, progress
 from llamaherd.cli.exits import INTERRUPTED
@@ -15,18 +15,10 @@ from llamaherd.cli.parsing import CommandError
 from llamaherd.cli.reply import ReplyWriter, timings
 from llamaherd.cli.session import Session
 from llamaherd.cli.streams import can_draw, read_all, wrapping_width
+from llamaherd.cli.thinking import think_by_default, think_flag
 from llamaherd.client import Client, Object, Stream
 from llamaherd.duration import FOREVER, InvalidDuration, format_duration, keep_alive
 from llamaherd.errors import LlamaherdError, ServerError
-
-_THINK: Final = {
-    "": True,
-    "true": True,
-    "false": False,
-    "high": "high",
-    "medium": "medium",
-    "low": "low",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +63,6 @@ def run(
     if not sys.stdin.isatty():
         words = [text for text in [_standard_input()] if text] + words
     information = _show_or_pull(client, model, insecure=insecure)
-    if think is None and "thinking" in (information.get("capabilities") or ()):
-        request["think"] = True
     style = ReplyStyle(
         wrap=not nowordwrap,
         colour=can_draw(sys.stdout) and not session.settings.no_color,
@@ -80,10 +70,15 @@ def run(
         verbose=verbose,
     )
     if not words and sys.stdin.isatty() and sys.stdout.isatty():
-        from llamaherd.cli.repl import converse
+        from llamaherd.cli.repl.conversation import Conversation
+        from llamaherd.cli.repl.loop import converse
 
-        converse(client, request, information.get("messages") or [], style)
+        conversation = Conversation(think_is_chosen=think is not None, **request)
+        conversation = conversation.with_model(model, information)
+        converse(client, conversation, style, keeps_history=not session.settings.nohistory)
         return 0
+    if think is None and (default := think_by_default(information)) is not None:
+        request["think"] = default
     prompt = " ".join(words)
     reply = print_reply(client.generate(request | {"prompt": prompt}), style)
     return INTERRUPTED if reply.stopped else 0
@@ -156,10 +151,7 @@ def _request_options(response_format: str, keepalive: str, think: str | None) ->
             raise CommandError(str(error)) from error
         request["keep_alive"] = -1 if nanoseconds == FOREVER else format_duration(nanoseconds)
     if think is not None:
-        if think not in _THINK:
-            choices = "true, false, high, medium, or low"
-            raise CommandError(f'invalid value for --think: "{think}" (must be {choices})')
-        request["think"] = _THINK[think]
+        request["think"] = think_flag(think)
     return request
 
 
