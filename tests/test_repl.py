@@ -77,6 +77,7 @@ def test_settings_and_what_is_said_become_a_model(talk_to: Open, server: Running
     say(terminal, "/set system You are Luigi.", "Set system message.")
     say(terminal, "/show system", "You are Luigi.")
     say(terminal, "/show parameters", "User defined parameters:\r\n  seed ")
+    say(terminal, "/show modelfile", "SYSTEM You are Luigi.", "PARAMETER seed 7")
     say(terminal, "/save a/b/c/d", "error: The model name 'a/b/c/d' is invalid")
     say(terminal, "/save luigi", "Created new model 'luigi'")
     leave(terminal)

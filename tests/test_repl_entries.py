@@ -20,6 +20,7 @@ from llamaherd.cli.repl.commands import (
     SetSystem,
     SetThink,
     Show,
+    Unknown,
     parse,
 )
 from llamaherd.cli.repl.entries import CommandLine, Composer, Entry, Message, SystemMessage
@@ -95,6 +96,8 @@ def test_whatever_stands_between_quotes_is_the_message(lines: list[str]) -> None
     ("line", "command"),
     [
         ("/bye", Leave()),
+        ("/byebye", Unknown("/byebye")),
+        ("/nonsense x", Unknown("/nonsense")),
         ("/exit now", Leave()),
         ("/clear", Clear()),
         ("/list", ListModels("")),
@@ -123,8 +126,6 @@ def test_commands(line: str, command: object) -> None:
         ("/load", "Usage:\n  /load <modelname>\n"),
         ("/load a b", "Usage:\n  /load <modelname>\n"),
         ("/save", "Usage:\n  /save <modelname>\n"),
-        ("/nonsense x", "Unknown command '/nonsense'. Type /? for help\n"),
-        ("/byebye", "Unknown command '/byebye'. Type /? for help\n"),
         ("/set colour blue", "Unknown command '/set colour'. Type /? for help\n"),
         ("/show all", "Unknown command '/show all'. Type /? for help\n"),
         (
@@ -157,6 +158,13 @@ def test_help_is_found_where_ollama_has_it(line: str, words: list[str]) -> None:
     command = parse(line)
     assert isinstance(command, Explain)
     assert all(word in command.text for word in words)
+
+
+@pytest.mark.parametrize("sees", [False, True])
+def test_help_tells_of_images_where_the_model_sees_them(sees: bool) -> None:
+    command = parse("/?", sees=sees)
+    assert isinstance(command, Explain)
+    assert (".png" in command.text) is sees
 
 
 @given(st.text(st.characters(exclude_characters="\n")))

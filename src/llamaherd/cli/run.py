@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from llamaherd.cli.display import Spinner, follow, progress
 from llamaherd.cli.exits import INTERRUPTED
+from llamaherd.cli.images import can_see, take_images
 from llamaherd.cli.parsing import CommandError
 from llamaherd.cli.reply import ReplyWriter, timings
 from llamaherd.cli.session import Session
@@ -79,9 +80,19 @@ def run(
         return 0
     if think is None and (default := think_by_default(information)) is not None:
         request["think"] = default
-    prompt = " ".join(words)
-    reply = print_reply(client.generate(request | {"prompt": prompt}), style)
+    request |= _prompt(" ".join(words), information)
+    reply = print_reply(client.generate(request), style)
     return INTERRUPTED if reply.stopped else 0
+
+
+def _prompt(text: str, information: Object) -> Object:
+    """The text and the images that it names, if the model can see any."""
+    if not can_see(information):
+        return {"prompt": text}
+    said = take_images(text)
+    for file in said.files:
+        print(f"Added image '{file}'", file=sys.stderr)
+    return {"prompt": said.text, "images": said.images}
 
 
 def print_reply(events: Stream, style: ReplyStyle) -> Reply:

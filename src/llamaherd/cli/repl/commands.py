@@ -41,6 +41,13 @@ class Explain:
 
 
 @dataclass(frozen=True, slots=True)
+class Unknown:
+    """No command, though it begins with a slash; ``name`` is its first word."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ListModels:
     prefix: str
 
@@ -96,6 +103,7 @@ Command = (
     Leave
     | Clear
     | Explain
+    | Unknown
     | ListModels
     | Load
     | Save
@@ -108,8 +116,8 @@ Command = (
 )
 
 
-def parse(line: str) -> Command:
-    """What the line means; ``Explain`` if it makes no sense."""
+def parse(line: str, *, sees: bool = False) -> Command:
+    """What the line means; ``Explain`` if it makes no sense. ``sees``: the model takes images."""
     match line.split():
         case ["/bye" | "/exit", *_]:
             return Leave()
@@ -128,17 +136,15 @@ def parse(line: str) -> Command:
         case ["/set", *words]:
             return _set(words, line)
         case ["/?" | "/help", *words]:
-            return Explain(_help(words[0].removeprefix("/") if words else ""))
+            return Explain(_help(words[0].removeprefix("/") if words else "", sees))
         case [name, *_]:
-            return Explain(texts.unknown(name))
+            return Unknown(name)
         case _:
             raise ValueError(f"no command: {line!r}")
 
 
-def _help(topic: str) -> str:
+def _help(topic: str, sees: bool) -> str:
     match topic:
-        case "":
-            return texts.HELP
         case "set":
             return texts.SET
         case "show":
@@ -146,7 +152,7 @@ def _help(topic: str) -> str:
         case "shortcut" | "shortcuts":
             return texts.SHORTCUTS
         case _:
-            return texts.HELP
+            return texts.overview(sees=sees)
 
 
 def _show(words: list[str]) -> Command:

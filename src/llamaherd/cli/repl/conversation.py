@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from llamaherd.cli.images import can_see
 from llamaherd.cli.thinking import Think, think_by_default
 from llamaherd.client import Object
 from llamaherd.create.request import parse_parameter
@@ -15,12 +16,13 @@ from llamaherd.create.request import parse_parameter
 class Conversation:
     """What was said, to which model, and how it is to answer.
 
-    ``stored`` are the messages that the model itself begins with: the server puts them before
-    ``messages``. ``think`` is None where the model can't; with ``think_is_chosen`` the user said
-    what it is. ``system`` is the session's own system message, empty if it has none.
+    ``sees`` is whether the model takes images. ``stored`` are the messages that it begins with: the
+    server puts them before ``messages``. ``think`` is None where it can't; with ``think_is_chosen``
+    the user said what it is. ``system`` is the session's own system message, empty if it has none.
     """
 
     model: str
+    sees: bool = False
     stored: Sequence[Object] = ()
     format: Any = None
     keep_alive: Any = None
@@ -70,8 +72,10 @@ class Conversation:
 
     # --- what is said -----------------------------------------------------------------------
 
-    def ask(self, text: str) -> None:
-        self.messages.append({"role": "user", "content": text})
+    def ask(self, text: str, images: Sequence[str] = ()) -> None:
+        """``images`` are in base64."""
+        message: Object = {"role": "user", "content": text}
+        self.messages.append(message | {"images": list(images)} if images else message)
 
     def take_back(self) -> None:
         """Forget the last message, which could not be answered."""
@@ -111,7 +115,15 @@ class Conversation:
         format and the choice whether to think are kept."""
         think = self.think if self.think_is_chosen else think_by_default(information)
         stored = information.get("messages") or ()
-        return replace(self, model=model, stored=stored, think=think, system="", messages=[])
+        return replace(
+            self,
+            model=model,
+            sees=can_see(information),
+            stored=stored,
+            think=think,
+            system="",
+            messages=[],
+        )
 
 
 def _system_message(text: str) -> Object:

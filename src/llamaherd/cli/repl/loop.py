@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from llamaherd.cli.display import Silence, Spinner, follow
+from llamaherd.cli.images import Illustrated, begins_with_image, take_images
 from llamaherd.cli.listings import stored_models
 from llamaherd.cli.parsing import CommandError
 from llamaherd.cli.repl import commands, texts
@@ -92,13 +93,21 @@ class _Loop:
             case SystemMessage(text):
                 self._obey(commands.SetSystem(text))
             case CommandLine(line):
-                self._obey(commands.parse(line))
+                sees = self._conversation.sees
+                command = commands.parse(line, sees=sees)
+                if isinstance(command, commands.Unknown) and sees and begins_with_image(line):
+                    self._ask(line)
+                else:
+                    self._obey(command)
 
     # --- messages ---------------------------------------------------------------------------
 
     def _ask(self, text: str) -> None:
         conversation = self._conversation
-        conversation.ask(text)
+        said = take_images(text) if conversation.sees else Illustrated(text)
+        for file in said.files:
+            print(f"Added image '{file}'")
+        conversation.ask(said.text, said.images)
         try:
             reply = print_reply(self._client.chat(conversation.chat_request()), self._style)
         except BaseException:
@@ -114,6 +123,8 @@ class _Loop:
                 raise Leaving
             case commands.Explain(text):
                 print(text, end="")
+            case commands.Unknown(name):
+                print(texts.unknown(name), end="")
             case commands.Clear():
                 self._conversation.clear()
                 print("Cleared session context")
@@ -158,7 +169,11 @@ class _Loop:
     def _show(self, part: str) -> None:
         conversation = self._conversation
         system, options = conversation.system, conversation.options
-        model = self._client.show(conversation.model)
+        if part in ("info", "modelfile"):
+            model = self._client.show(conversation.model, system=system, options=options)
+        else:
+            # What is the model's own is told apart from what is the session's.
+            model = self._client.show(conversation.model)
         print(shown(part, model, system=system, options=options), end="")
 
     def _set(self, command: Command) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-HELP: Final = '''\
+_OVERVIEW: Final = '''\
 Available Commands:
   /set            Change how this session works
   /show           Tell about the model
@@ -16,8 +16,8 @@ Available Commands:
   /? shortcuts    Keys that edit a line
 
 Use """ to begin a message of several lines.
-
 '''
+_IMAGES: Final = "Use /path/to/file to include .jpg, .png, or .webp images.\n"
 
 SET: Final = """\
 Available Commands:
@@ -83,6 +83,11 @@ Available Parameters:
 NO_SUCH_FORMAT: Final = "Invalid or missing format. For 'json' mode use '/set format json'\n"
 
 INTERRUPTED: Final = "\nUse Ctrl + d or /bye to exit."
+
+
+def overview(*, sees: bool) -> str:
+    """``sees``: the model takes images."""
+    return _OVERVIEW + (_IMAGES if sees else "") + "\n"
 
 
 def unknown(command: str) -> str:
