@@ -12,6 +12,8 @@ from tests.support.models import write_model
 from tests.support.server import RunningServer, running_server
 
 READY = "Send a message"
+#: More tokens than a short question and its answer of 8 tokens have.
+ONE_TURN = 30
 SHORT = "FROM ./tiny.gguf\nPARAMETER temperature 0\nPARAMETER num_predict 8\n"
 MODELFILES = {
     "tiny": SHORT,
@@ -118,6 +120,15 @@ def test_the_server_gets_the_whole_conversation(talk_to: Open, server: RunningSe
     first = say(terminal, "Once upon", "prompt eval count")
     second = say(terminal, "a time", "prompt eval count")
     assert tokens(second) > tokens(first)
+    say(terminal, "/save talk2", "Created")
+    say(terminal, "/load talk2", ">>> Once upon")
+    third = say(terminal, "there", "prompt eval count")
+    say(terminal, "/save talk2", "Created")
+    fourth = say(terminal, "was", "prompt eval count")
+    # What was said before it was saved is neither lost nor sent twice.
+    assert 0 < tokens(third) - tokens(second) < ONE_TURN
+    assert 0 < tokens(fourth) - tokens(third) < ONE_TURN
+    say(terminal, "/load tiny", "Loading")
     say(terminal, "/clear", "Cleared session context")
     assert tokens(say(terminal, "Once upon", "prompt eval count")) == tokens(first)
     say(terminal, "/set quiet", "Set 'quiet' mode.")

@@ -136,6 +136,17 @@ class TestSaving:
         assert request["system"] == "Be brief."
         assert request["messages"] == [HI, HELLO, BRIEF]
 
+    @pytest.mark.parametrize("name", ["mario", "Mario:latest", "library/mario"])
+    def test_a_model_saved_under_its_own_name_has_what_was_said(self, name: str) -> None:
+        conversation = talk()
+        conversation.saved_as("luigi")
+        assert conversation.messages == [HI, HELLO]
+        conversation.saved_as(name)
+        conversation.ask("more")
+        assert conversation.chat_request()["messages"] == [{"role": "user", "content": "more"}]
+        more = {"role": "user", "content": "more"}
+        assert conversation.create_request("luigi")["messages"] == [HI, HELLO, more]
+
 
 class TestAnotherModel:
     def test_begins_a_new_conversation_with_the_same_settings(self) -> None:

@@ -10,6 +10,7 @@ from llamaherd.cli.images import can_see
 from llamaherd.cli.thinking import Think, think_by_default
 from llamaherd.client import Object
 from llamaherd.create.request import parse_parameter
+from llamaherd.store.names import Name
 
 
 @dataclass(slots=True)
@@ -49,16 +50,23 @@ class Conversation:
         message that they begin with is left out, as the new model has it anyway.
         """
         request: Object = {"model": name, "from": self.model}
-        said = self.messages
         if self.system:
             request["system"] = self.system
-            if said and said[0] == _system_message(self.system):
-                said = said[1:]
         if self.options:
             request["parameters"] = self.options
-        if said:
+        if said := self._to_save():
             request["messages"] = [*self.stored, *said]
         return request
+
+    def saved_as(self, name: str) -> None:
+        """If that is the very model, it begins with what was said, so that isn't sent again."""
+        if Name.parse(name).key == Name.parse(self.model).key:
+            self.stored = [*self.stored, *self._to_save()]
+            self.messages = []
+
+    def _to_save(self) -> list[Object]:
+        is_led = self.system and self.messages[:1] == [_system_message(self.system)]
+        return self.messages[1:] if is_led else self.messages
 
     def _request(self) -> Object:
         request: Object = {"model": self.model}

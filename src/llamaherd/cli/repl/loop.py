@@ -164,6 +164,7 @@ class _Loop:
                 raise
             print(f"error: The model name '{model}' is invalid")
             return
+        self._conversation.saved_as(model)
         print(f"Created new model '{model}'")
 
     def _show(self, part: str) -> None:
