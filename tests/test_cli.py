@@ -14,6 +14,7 @@ from llamaherd.cli.streams import LONGEST_INPUT
 from llamaherd.version import OLLAMA_VERSION
 from tests.support.cli import Outcome, Terminal, ollama, recorded
 from tests.support.models import write_model
+from tests.support.registry import Call, fake_registry
 from tests.support.server import RunningServer, running_server
 
 Command = Callable[..., Outcome]
@@ -78,6 +79,12 @@ def run(server: RunningServer, folder: Path) -> Command:
     ):
         assert run("create", model, "-f", file).code == 0
     return run
+
+
+def forbid(call: Call) -> bool:
+    """What a registry answers to whoever has no right to anything."""
+    call.reply(401)
+    return True
 
 
 def answered(server: RunningServer, model: str, prompt: str) -> str:
@@ -199,6 +206,17 @@ class TestLibrary:
         outcome = run("rm", "broken")
         assert outcome[:2] == (0, "deleted 'broken'\n")
         assert outcome.stderr.startswith("Warning: unable to stop model 'broken': damaged manifest")
+
+    def test_a_push_to_a_namespace_of_others_says_so(self, run: Command) -> None:
+        with fake_registry() as registry:
+            registry.spoil = forbid
+            run("cp", "tiny", f"{registry.host}/others/tiny")
+            outcome = run("push", f"{registry.host}/others/tiny", "--insecure")
+        assert outcome[:2] == (1, "")
+        assert outcome.stderr.endswith(
+            "Error: you are not authorized to push to this namespace, create the model under a"
+            " namespace you own\n"
+        )
 
     def test_the_version_is_the_servers(self, run: Command) -> None:
         assert run("-v") == (0, f"ollama version is {OLLAMA_VERSION}\n", "")
