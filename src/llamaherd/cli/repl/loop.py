@@ -219,9 +219,10 @@ class _Loop:
         print(f"Set '{mode}' mode.")
 
     def _set_think(self, think: bool | str) -> None:
-        self._conversation.set_think(think)
         model = self._conversation.model
-        if think_by_default(self._client.show(model)) is None:
+        information = self._client.show(model)
+        self._conversation.set_think(think)
+        if think_by_default(information) is None:
             print(f"warning: model {go_quote(model)} does not support thinking output")
 
 
