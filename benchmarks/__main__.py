@@ -1,7 +1,7 @@
-"""All benchmarks: ``make bench``, or ``python -m benchmarks [ARGS of benchmarks.decode]``.
+"""The benchmarks that need no more than a model that writes, of which ``make bench`` runs two.
 
-MODEL in the environment names a GGUF file; without it, a random model of Llama-3.2-1B's shape is
-made once and kept.
+``python -m benchmarks [ARGS of benchmarks.decode]``. MODEL in the environment names a GGUF file;
+without it, a random model of Llama-3.2-1B's shape is made once and kept.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def _evaluate(context: Any, batch: Any, group: list[list[int]]) -> None:
 def bare_process(given: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.embed", "--bare", str(given.model)]
     command += ["--threads", str(given.threads), "--sentences", str(given.sentences)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 

@@ -87,12 +87,16 @@ class Server:
         self.request("POST", "/api/generate", {"model": model, "keep_alive": 0})
 
 
+def without_settings() -> dict[str, str]:
+    """The environment without any that is the user's own business, above all their store."""
+    return {key: value for key, value in os.environ.items() if "OLLAMA" not in key}
+
+
 @contextmanager
 def serving(**env: str) -> Iterator[Server]:
     """A server on a free port with a store of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        environ = {key: value for key, value in os.environ.items() if "OLLAMA" not in key}
-        environ |= {"HOME": folder, "OLLAMA_HOST": "127.0.0.1:0", **env}
+        environ = without_settings() | {"HOME": folder, "OLLAMA_HOST": "127.0.0.1:0", **env}
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "llamaherd", "serve"],
             env=environ,

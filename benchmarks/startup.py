@@ -7,7 +7,6 @@ starting ``ollama serve`` to the first answer, resident memory of the idle serve
 from __future__ import annotations
 
 import argparse
-import os
 import socket
 import statistics
 import subprocess
@@ -16,14 +15,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.stack import serving
+from benchmarks.stack import serving, without_settings
 
 OLLAMA = Path(sys.executable).with_name("ollama")
 
 
 def list_seconds(host: str) -> float:
     started = time.perf_counter()
-    environ = os.environ | {"OLLAMA_HOST": host}
+    environ = without_settings() | {"OLLAMA_HOST": host}
     subprocess.run([str(OLLAMA), "list"], env=environ, check=True, capture_output=True)
     return time.perf_counter() - started
 
@@ -34,7 +33,7 @@ def ready_seconds() -> float:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        environ = os.environ | {"HOME": folder, "OLLAMA_HOST": f"127.0.0.1:{port}"}
+        environ = without_settings() | {"HOME": folder, "OLLAMA_HOST": f"127.0.0.1:{port}"}
         started = time.perf_counter()
         process = subprocess.Popen([str(OLLAMA), "serve"], env=environ, stderr=subprocess.DEVNULL)
         try:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
+from llamaherd.cli.streams import can_draw
 from llamaherd.client import Client, Object
 
 MODEL: Final = "cria"
@@ -111,7 +112,7 @@ def _asked(question: str) -> None:
 
 
 def _styled(style: str, text: str) -> str:
-    return f"{style}{text}{_OFF}" if text and sys.stdout.isatty() else text
+    return f"{style}{text}{_OFF}" if text and can_draw(sys.stdout) else text
 
 
 def _say(text: str) -> None:

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from llamaherd.cli.exits import BROKEN_PIPE, INTERRUPTED
+from llamaherd.cli.streams import drop_output
 from llamaherd.client import Client
 from llamaherd.config import Settings
 from llamaherd.errors import LlamaherdError, ServerUnreachable
@@ -47,7 +49,10 @@ def main() -> int:
         print(error.message, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except BrokenPipeError:
+        drop_output()
+        return BROKEN_PIPE
     if status == 0:
         print(f"\nTo go on: {OLLAMA} serve & {OLLAMA} run {name}", file=sys.stderr)
     return status

@@ -171,6 +171,8 @@ class TestClients:
         environment = {"OLLAMA_HOST": server.host}
         refused = cli.ollama("list", environment=environment)
         assert refused == (1, "", f"Error: {NOT_SHOWN}\n")
+        version = cli.ollama("--version", environment=environment).stdout
+        assert version.startswith(f"Warning: the server didn't tell its version: {NOT_SHOWN}\n")
         listed = cli.ollama("list", environment=environment | {"OLLAMA_API_KEY": READER})
         assert listed.code == 0
         assert "tiny:latest" in listed.stdout

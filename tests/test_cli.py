@@ -14,6 +14,7 @@ from llamaherd.cli.streams import LONGEST_INPUT
 from llamaherd.version import OLLAMA_VERSION
 from tests.support.cli import Outcome, Terminal, ollama, recorded
 from tests.support.models import write_model
+from tests.support.registry import Call, fake_registry
 from tests.support.server import RunningServer, running_server
 
 Command = Callable[..., Outcome]
@@ -78,6 +79,12 @@ def run(server: RunningServer, folder: Path) -> Command:
     ):
         assert run("create", model, "-f", file).code == 0
     return run
+
+
+def forbid(call: Call) -> bool:
+    """What a registry answers to whoever has no right to anything."""
+    call.reply(401)
+    return True
 
 
 def answered(server: RunningServer, model: str, prompt: str) -> str:
@@ -200,6 +207,17 @@ class TestLibrary:
         assert outcome[:2] == (0, "deleted 'broken'\n")
         assert outcome.stderr.startswith("Warning: unable to stop model 'broken': damaged manifest")
 
+    def test_a_push_to_a_namespace_of_others_says_so(self, run: Command) -> None:
+        with fake_registry() as registry:
+            registry.spoil = forbid
+            run("cp", "tiny", f"{registry.host}/others/tiny")
+            outcome = run("push", f"{registry.host}/others/tiny", "--insecure")
+        assert outcome[:2] == (1, "")
+        assert outcome.stderr.endswith(
+            "Error: you are not authorized to push to this namespace, create the model under a"
+            " namespace you own\n"
+        )
+
     def test_the_version_is_the_servers(self, run: Command) -> None:
         assert run("-v") == (0, f"ollama version is {OLLAMA_VERSION}\n", "")
 
@@ -264,9 +282,9 @@ class TestRun:
         assert outcome.stderr.splitlines()[-1].startswith("Error: ")
 
     def test_the_reply_streams_and_ctrl_c_ends_it(
-        self, run: Command, server: RunningServer
+        self, run: Command, server: RunningServer, home: Path
     ) -> None:
-        terminal = Terminal("run", "long", "Once", host=server.host)
+        terminal = Terminal("run", "long", "Once", host=server.host, home=home)
         terminal.wait_for("\x1b[K")  # The spinner goes away for the first word.
         terminal.interrupt()
         assert terminal.end() == 130
@@ -335,42 +353,34 @@ class TestRunning:
 
 
 class TestTerminal:
-    def test_a_conversation(self, run: Command, server: RunningServer) -> None:
-        terminal = Terminal("run", "talk", host=server.host)
-        terminal.wait_for(">>> hi")
-        terminal.wait_for("Send a message")
-        terminal.type("/?\r")
-        terminal.wait_for("/bye")
-        terminal.type("Once upon\r")
-        terminal.wait_for("Send a message")
-        terminal.type("/bye\r")
-        assert terminal.end() == 0
-        assert "Traceback" not in terminal.shown
-
-    def test_ctrl_d_leaves(self, run: Command, server: RunningServer) -> None:
-        terminal = Terminal("run", "tiny", host=server.host)
-        terminal.wait_for("Send a message")
-        terminal.type("\x04")
-        assert terminal.end() == 0
-
     def test_progress_stays_on_the_screen(
-        self, run: Command, server: RunningServer, folder: Path
+        self, run: Command, server: RunningServer, home: Path, folder: Path
     ) -> None:
         write_model(folder / "third.gguf", seed=2)
         (folder / "Third").write_text("FROM third.gguf")
-        terminal = Terminal("create", "third", "-f", "Third", host=server.host, folder=folder)
+        terminal = Terminal(
+            "create", "third", "-f", "Third", host=server.host, home=home, folder=folder
+        )
         assert terminal.end() == 0
         final = terminal.shown[terminal.shown.rindex("gathering model components") :]
         final = re.sub("\x1b\\[[0-9;]*m", "", final)
         assert re.search(r"copying file third\.gguf +100% ━+ ", final)
         assert "\nsuccess" in final
 
+    def test_a_dumb_terminal_gets_plain_text(
+        self, run: Command, server: RunningServer, home: Path
+    ) -> None:
+        terminal = Terminal("run", "tiny", "Once upon", host=server.host, home=home, kind="dumb")
+        assert terminal.end() == 0
+        expected = answered(server, "tiny", "Once upon") + "\n\n"
+        assert terminal.shown.replace("\r\n", "\n") == expected
+
     def test_where_nothing_can_move_progress_is_plain(
-        self, run: Command, server: RunningServer, folder: Path
+        self, run: Command, server: RunningServer, home: Path, folder: Path
     ) -> None:
         (folder / "Plain").write_text("FROM tiny\nSYSTEM plain")
         arguments = ("create", "plain", "-f", "Plain")
-        terminal = Terminal(*arguments, host=server.host, folder=folder, kind="dumb")
+        terminal = Terminal(*arguments, host=server.host, home=home, folder=folder, kind="dumb")
         assert terminal.end() == 0
         lines = terminal.shown.split("\r\n")
         assert lines[0] == "gathering model components "

@@ -48,6 +48,32 @@ def test_mistakes_are_explained(command: str, error: str, capsys: Captured) -> N
     assert err.startswith(f"Error: {error}")
 
 
+@pytest.mark.parametrize(
+    ("line", "flag", "value"),
+    [
+        ("create m -f file", "file", "file"),
+        ("create m -ffile", "file", "file"),
+        ("create m -f=file", "file", "file"),
+        ("create m --file=a=b", "file", "a=b"),
+        ("show m -v=true", "verbose", True),
+        ("show m -v=false", "verbose", False),
+        ("run m", "think", None),
+        ("run m --think", "think", "true"),
+        ("run m --think=", "think", ""),
+        ("run m --think -- --think=low", "think", "true"),
+    ],
+)
+def test_flags_are_read_as_ollama_reads_them(line: str, flag: str, value: object) -> None:
+    name, *arguments = line.split()
+    context = program.commands[name].make_context(name, arguments)
+    assert context.params[flag] == value
+
+
+def test_the_version_flag_takes_a_value(capsys: Captured) -> None:
+    assert main(["--version=false"]) == 0
+    assert "Usage:" in capsys.readouterr().out
+
+
 def test_without_a_command_there_is_the_overview(capsys: Captured) -> None:
     assert main([]) == 0
     overview = capsys.readouterr().out

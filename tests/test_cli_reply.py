@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from llamaherd.cli.formatting import cell_width
 from llamaherd.cli.reply import ReplyWriter, WordWrapper, timings
+from llamaherd.cli.run import ReplyStyle, print_reply
+from llamaherd.client import Stream
+from llamaherd.errors import ServerError
 
 
 def screen(output: str) -> list[str]:
@@ -124,3 +127,29 @@ def test_timings_of_a_whole_reply() -> None:
 @pytest.mark.parametrize("last", [{}, {"eval_count": None, "total_duration": 0}])
 def test_timings_leave_out_what_was_not_measured(last: dict[str, int | None]) -> None:
     assert timings(last) == ""
+
+
+def test_a_terminal_that_is_resized_meanwhile_is_wrapped_at_its_new_width() -> None:
+    writer = ReplyWriter(wrap=20, colour=False, hide_thinking=True)
+    output = writer.feed(text="one two three four ")
+    writer.resize(12)
+    output += writer.feed(text="five six seven eight")
+    assert screen(output)[1:] == ["six seven ", "eight"]
+    writer.resize(None)
+    assert writer.feed(text=" nine ten eleven") == " nine ten eleven"
+
+
+def test_what_ends_a_reply_in_the_middle_is_told_in_a_line_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> Stream:
+        yield {"response": "Once upon"}
+        raise ServerError("the runner died")
+
+    style = ReplyStyle(wrap=True, colour=False, hide_thinking=False, verbose=False)
+    for is_terminal, end in ((True, "\n"), (False, "")):
+        monkeypatch.setenv("TERM", "dumb")
+        monkeypatch.setattr("sys.stdout.isatty", lambda answer=is_terminal: answer)
+        with pytest.raises(ServerError):
+            print_reply(broken(), style)
+        assert capsys.readouterr().out == "Once upon" + end

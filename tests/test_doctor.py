@@ -280,7 +280,7 @@ def test_a_server_tells_its_version_and_models() -> None:
 def test_something_else_at_the_address_is_a_problem(body: bytes, status: int) -> None:
     with http_server(body, status) as port:
         (problem,) = examine_server(local(port)).problems
-    assert "does not answer as an Ollama server" in problem.text
+    assert problem.text.startswith(f"There is no Ollama server at {local(port)}: ")
     assert "OLLAMA_HOST" in problem.remedy
 
 

@@ -59,6 +59,21 @@ def test_without_a_file_there_is_a_tour_of_what_the_package_has(tmp_path: Path) 
     assert "ollama run cria" in done.stderr
 
 
+def test_a_reader_that_goes_away_ends_the_tour(tmp_path: Path) -> None:
+    line = f"{sys.executable} -m scripts.try_model | head -n 3; exit ${{PIPESTATUS[0]}}"
+    environ = os.environ | {
+        "MODEL": "",
+        "PROMPT": "",
+        "OLLAMA_HOST": f"127.0.0.1:{free_port()}",
+        "OLLAMA_MODELS": str(tmp_path / "store"),
+    }
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, env=environ, check=False
+    )
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+
+
 def test_a_prompt_alone_goes_to_the_model_of_the_package(tmp_path: Path) -> None:
     done = try_model(tmp_path, free_port(), None, "What is 2 + 3?")
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ stream closes its connection, which is how the server learns that nobody waits a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import (
     HTTPConnection,
@@ -63,8 +63,21 @@ class Client:
         """The loaded models."""
         return list(self._call("GET", "/api/ps").get("models") or [])
 
-    def show(self, model: str, *, verbose: bool = False) -> Object:
-        return self._call("POST", "/api/show", {"model": model, "verbose": verbose})
+    def show(
+        self,
+        model: str,
+        *,
+        verbose: bool = False,
+        system: str = "",
+        options: Mapping[str, Any] | None = None,
+    ) -> Object:
+        """What there is to know of a model, as if it had this system message and options too."""
+        request: Object = {"model": model, "verbose": verbose}
+        if system:
+            request["system"] = system
+        if options:
+            request["options"] = dict(options)
+        return self._call("POST", "/api/show", request)
 
     def copy(self, source: str, destination: str) -> None:
         self._call("POST", "/api/copy", {"source": source, "destination": destination})

@@ -319,6 +319,11 @@ class Settings:
         return cls(**values), tuple(errors)
 
 
+def terminal_is_dumb(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the terminal, by its name, understands no control sequences."""
+    return environ.get("TERM", "").lower() in ("dumb", "unknown")
+
+
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """The names of variables that look like settings and aren't."""
     known = {variable.name for variable in VARIABLES}

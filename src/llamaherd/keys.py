@@ -77,8 +77,10 @@ def _read_file(path: Path) -> Iterator[ApiKey]:
     """A key in each line; empty lines and those that begin with ``#`` don't count."""
     try:
         lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(f"OLLAMA_API_KEYS: can't read {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"OLLAMA_API_KEYS: can't read {path}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise ConfigError(f"OLLAMA_API_KEYS: can't read {path}: it is not UTF-8") from error
     found = [(place, line) for place, line in _numbered(lines, "line") if not line.startswith("#")]
     if not found:
         raise ConfigError(f"OLLAMA_API_KEYS: there is no key in {path}")

@@ -69,7 +69,13 @@ class Terminal:
     """The program in a terminal of 80 by 24; ``shown`` is all that it has written so far."""
 
     def __init__(
-        self, *arguments: str, host: str, folder: Path | None = None, kind: str = "xterm-256color"
+        self,
+        *arguments: str,
+        host: str,
+        home: Path,
+        folder: Path | None = None,
+        kind: str = "xterm-256color",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._side, other = pty.openpty()
         termios.tcsetwinsize(other, (24, 80))
@@ -81,8 +87,10 @@ class Terminal:
             cwd=folder,
             env={
                 "PATH": "/usr/bin:/bin",
+                "HOME": str(home),
                 "OLLAMA_HOST": host,
                 "TERM": kind,
+                **(environment or {}),
                 "PROMPT_TOOLKIT_NO_CPR": "1",  # Nobody here answers where the cursor is.
             },
             start_new_session=True,
@@ -97,13 +105,17 @@ class Terminal:
         """What Ctrl-C does to a program that reads no keys."""
         self._process.send_signal(signal.SIGINT)
 
-    def wait_for(self, text: str) -> None:
-        """Read until ``text`` was written since the last wait; fails after a minute without it."""
+    def wait_for(self, *texts: str) -> str:
+        """Read until all ``texts`` were written since the last wait; what was written since.
+
+        Fails after a minute without them.
+        """
         start = len(self.shown)
-        while text not in self.shown[start:]:
+        while missing := [text for text in texts if text not in self.shown[start:]]:
             ready, _, _ = select.select([self._side], [], [], 60)
-            assert ready, f"{text!r} did not come, only {self.shown[start:]!r}"
-            assert self._read(), f"the program ended before {text!r}: {self.shown[start:]!r}"
+            assert ready, f"{missing} did not come, only {self.shown[start:]!r}"
+            assert self._read(), f"the program ended before {missing}: {self.shown[start:]!r}"
+        return self.shown[start:]
 
     def end(self) -> int:
         """Read what is left; the exit code."""
@@ -111,6 +123,13 @@ class Terminal:
             pass
         os.close(self._side)
         return self._process.wait(60)
+
+    def kill(self) -> None:
+        """End the program if a test that failed has left it."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+            os.close(self._side)
 
     def _read(self) -> bool:
         try:

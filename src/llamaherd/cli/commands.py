@@ -105,8 +105,16 @@ def pull(session: Session, arguments: Sequence[str], *, insecure: bool) -> None:
 def push(session: Session, arguments: Sequence[str], *, insecure: bool) -> None:
     from llamaherd.store.names import DEFAULT_HOST, Name
 
-    with progress() as shown:
-        follow(session.client.push(arguments[0], insecure=insecure), shown)
+    try:
+        with progress() as shown:
+            follow(session.client.push(arguments[0], insecure=insecure), shown)
+    except ServerError as error:
+        if "access denied" in error.message:
+            raise CommandError(
+                "you are not authorized to push to this namespace, create the model under a"
+                " namespace you own"
+            ) from error
+        raise
     name = Name.parse(arguments[0])
     page = name.full
     if name.host == DEFAULT_HOST:
@@ -119,8 +127,10 @@ def version(session: Session) -> None:
     server = ""
     try:
         server = session.client.version()
-    except (ServerUnreachable, ServerError):
+    except ServerUnreachable:
         print("Warning: could not connect to a running Ollama instance")
+    except ServerError as error:
+        print(f"Warning: the server didn't tell its version: {error.message}")
     if server:
         print(f"ollama version is {server}")
     if server != OLLAMA_VERSION:

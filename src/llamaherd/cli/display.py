@@ -14,13 +14,17 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import IO, Final, Protocol, Self
 
+from llamaherd.cli.streams import can_draw
 from llamaherd.client import Object
+from llamaherd.errors import ServerError
 
 FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 #: Seconds between two frames of the spinner.
 FRAME_TIME: Final = 0.1
 #: A transfer outside a terminal gets a line whenever it has come this many per cent further.
 PLAIN_STEP: Final = 10
+#: The last status of whatever a server has done.
+SUCCESS: Final = "success"
 
 
 class Progress(Protocol):
@@ -36,11 +40,21 @@ class Progress(Protocol):
 def progress() -> AbstractContextManager[Progress]:
     """Progress on stderr, as it suits what stderr is."""
     moving = None
-    if sys.stderr.isatty():
+    if can_draw(sys.stderr):
         from llamaherd.cli.terminal import terminal_progress
 
         moving = terminal_progress()
     return moving or PlainProgress(sys.stderr)
+
+
+class Silence:
+    """Progress of what is over so soon that nobody needs to be told."""
+
+    def status(self, text: str) -> None:
+        pass
+
+    def transfer(self, key: str, label: str, completed: int, total: int) -> None:
+        pass
 
 
 class PlainProgress(AbstractContextManager["PlainProgress"]):
@@ -72,14 +86,21 @@ class PlainProgress(AbstractContextManager["PlainProgress"]):
 
 
 def follow(events: Iterable[Object], shown: Progress) -> None:
-    """Show what the server reports while it creates, pulls or pushes a model."""
+    """Show what the server reports while it creates, pulls or pushes a model.
+
+    Raises ``ServerError`` if its report ends before the success that every server tells of.
+    """
+    last = ""
     for event in events:
         status = str(event.get("status", ""))
+        last = status or last
         completed, total = int(event.get("completed") or 0), int(event.get("total") or 0)
         if event.get("digest") or total:
             shown.transfer(str(event.get("digest") or status), status, completed, total)
         elif status:
             shown.status(status)
+    if last != SUCCESS:
+        raise ServerError("the server ended its report before the work was done")
 
 
 class Spinner:
@@ -96,7 +117,7 @@ class Spinner:
         self._thread: Thread | None = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if can_draw(sys.stderr):
             self._thread = Thread(target=self._turn, daemon=True)
             self._thread.start()
         return self

@@ -13,6 +13,7 @@ import click
 from llamaherd.cli.exits import BROKEN_PIPE, INTERRUPTED
 from llamaherd.cli.parsing import PROGRAM, ReaderGone
 from llamaherd.cli.program import program
+from llamaherd.cli.streams import drop_output
 from llamaherd.errors import LlamaherdError
 
 
@@ -27,10 +28,10 @@ def run(arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except (BrokenPipeError, ReaderGone):
-        _drop_output()
+        drop_output()
         return BROKEN_PIPE
     except OSError as error:
-        _drop_output()
+        drop_output()
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         print(f"Error: {what or error}", file=sys.stderr)
         return 1
@@ -49,11 +50,6 @@ def _prepare_streams() -> None:
 
 def _nowhere(access: int) -> TextIO:
     return os.fdopen(os.open(os.devnull, access), "r" if access == os.O_RDONLY else "w")
-
-
-def _drop_output() -> None:
-    """Discard what is still to be written; the interpreter would try once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Sequence[str] | None) -> int:

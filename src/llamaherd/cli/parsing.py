@@ -104,30 +104,10 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with _cobra_wording():
-            rest = super().parse_args(ctx, self._normalised(args))
+            rest = super().parse_args(ctx, _normalised(args, self.params))
         if not ctx.resilient_parsing:
             self.arity.check(len(ctx.params["arguments"]))
         return rest
-
-    def _normalised(self, args: list[str]) -> list[str]:
-        """Flags in the one form that click reads.
-
-        ``--think`` alone becomes ``--think=true``, as it never takes the next argument;
-        ``--verbose=true`` becomes ``--verbose``, and ``--verbose=false`` disappears.
-        """
-        flags = {name: flag for flag in self.params if isinstance(flag, Flag) for name in flag.opts}
-        end = args.index("--") if "--" in args else len(args)
-        result = []
-        for argument in args[:end]:
-            name, equals, value = argument.partition("=")
-            flag = flags.get(name)
-            if flag is not None and flag.implied is not None and not equals:
-                result.append(f"{name}={flag.implied}")
-            elif flag is not None and flag.is_flag and equals:
-                result += [name] if _boolean(name, value) else []
-            else:
-                result.append(argument)
-        return result + args[end:]
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write(f"{self.help}\n\nUsage:\n  {PROGRAM} {self.usage} [flags]\n")
@@ -143,7 +123,7 @@ class Program(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with _cobra_wording():
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, _normalised(args, self.params))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -172,6 +152,30 @@ class Program(click.Group):
         formatter.write("\nAvailable Commands:\n" + _columns(commands))
         formatter.write("\nFlags:\n" + _columns(_flag_rows(self, ctx)))
         formatter.write(f'\n"{PROGRAM} [command] --help" tells more about a command.\n')
+
+
+def _normalised(args: list[str], params: Sequence[click.Parameter]) -> list[str]:
+    """Flags in the one form that click reads.
+
+    ``--think`` alone becomes ``--think=true``, as it never takes the next argument;
+    ``--verbose=true`` becomes ``--verbose``, and ``--verbose=false`` disappears; ``-f=file``
+    becomes ``-f file``.
+    """
+    flags = {name: flag for flag in params if isinstance(flag, Flag) for name in flag.opts}
+    end = args.index("--") if "--" in args else len(args)
+    result = []
+    for argument in args[:end]:
+        name, equals, value = argument.partition("=")
+        flag = flags.get(name)
+        if flag is not None and flag.implied is not None and not equals:
+            result.append(f"{name}={flag.implied}")
+        elif flag is not None and flag.is_flag and equals:
+            result += [name] if _boolean(name, value) else []
+        elif flag is not None and equals and not name.startswith("--"):
+            result += [name, value]
+        else:
+            result.append(argument)
+    return result + args[end:]
 
 
 def _flag_rows(command: click.Command, ctx: click.Context) -> list[tuple[str, str]]:

@@ -130,7 +130,7 @@ for _command in (
             switch("--nowordwrap", help="don't break lines between words"),
             Flag(
                 "--think",
-                default="",
+                default=None,
                 implied="true",
                 help="let the model think: true, false, or high, medium, low",
             ),

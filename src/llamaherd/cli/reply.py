@@ -23,10 +23,16 @@ class WordWrapper:
     """
 
     def __init__(self, width: int) -> None:
-        #: The last column stays free: terminals differ in where a full line leaves the cursor.
-        self._limit = max(width - 1, 1)
+        self._limit = _usable(width)
         self._column = 0
         self._word = ""
+
+    def resize(self, width: int) -> None:
+        """What comes from now on is for a terminal of that width."""
+        self._limit = _usable(width)
+        if self._column > self._limit:
+            # The terminal has broken the line itself, maybe within the word.
+            self._column, self._word = self._column % width, ""
 
     def feed(self, text: str) -> str:
         return "".join(self._place(character) for character in text)
@@ -65,6 +71,11 @@ class WordWrapper:
         return f"{erased}\n{moved}{character}"
 
 
+def _usable(width: int) -> int:
+    """The last column stays free: terminals differ in where a full line leaves the cursor."""
+    return max(width - 1, 1)
+
+
 class ReplyWriter:
     """Turns the pieces of a streamed reply into what is printed.
 
@@ -95,6 +106,16 @@ class ReplyWriter:
     def end(self) -> str:
         """What a reply that ended, or was cut, while it still thought leaves to be put right."""
         return _RESET if self._thinking and self._colour else ""
+
+    def resize(self, wrap: int | None) -> None:
+        """The terminal's width changed."""
+        if wrap == self._wrap:
+            return
+        self._wrap = wrap
+        if wrap is not None and self._wrapper is not None:
+            self._wrapper.resize(wrap)
+        else:
+            self._wrapper = self._new_wrapper()
 
     def _wrapped(self, text: str) -> str:
         self._last = text[-1:] or self._last

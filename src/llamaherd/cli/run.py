@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from llamaherd.cli.display import Spinner, follow, progress
 from llamaherd.cli.exits import INTERRUPTED
+from llamaherd.cli.images import can_see, take_images
 from llamaherd.cli.parsing import CommandError
 from llamaherd.cli.reply import ReplyWriter, timings
 from llamaherd.cli.session import Session
-from llamaherd.cli.streams import read_all
+from llamaherd.cli.streams import can_draw, read_all, wrapping_width
+from llamaherd.cli.thinking import think_by_default, think_flag
 from llamaherd.client import Client, Object, Stream
 from llamaherd.duration import FOREVER, InvalidDuration, format_duration, keep_alive
-from llamaherd.errors import ServerError
-
-_THINK: Final = {"true": True, "false": False, "high": "high", "medium": "medium", "low": "low"}
-#: Terminals narrower than this are left to wrap by themselves.
-_NARROWEST: Final = 10
+from llamaherd.errors import LlamaherdError, ServerError
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyStyle:
-    """How replies are printed; ``wrap`` is the terminal's width or None."""
+    """How replies are printed; ``wrap`` breaks lines between words where the terminal can."""
 
-    wrap: int | None
+    wrap: bool
     colour: bool
     hide_thinking: bool
     verbose: bool
+
+    @property
+    def width(self) -> int | None:
+        """Columns to wrap at: terminals are resized, so it is asked for every time."""
+        return wrapping_width(sys.stdout) if self.wrap else None
 
 
 class Reply(NamedTuple):
@@ -48,7 +50,7 @@ def run(
     *,
     format: str,  # noqa: A002
     keepalive: str,
-    think: str,
+    think: str | None,
     hidethinking: bool,
     verbose: bool,
     nowordwrap: bool,
@@ -62,22 +64,35 @@ def run(
     if not sys.stdin.isatty():
         words = [text for text in [_standard_input()] if text] + words
     information = _show_or_pull(client, model, insecure=insecure)
-    if not think and "thinking" in (information.get("capabilities") or ()):
-        request["think"] = True
     style = ReplyStyle(
-        wrap=None if nowordwrap else _terminal_width(),
-        colour=sys.stdout.isatty() and not session.settings.no_color,
+        wrap=not nowordwrap,
+        colour=can_draw(sys.stdout) and not session.settings.no_color,
         hide_thinking=hidethinking,
         verbose=verbose,
     )
     if not words and sys.stdin.isatty() and sys.stdout.isatty():
-        from llamaherd.cli.repl import converse
+        from llamaherd.cli.repl.conversation import Conversation
+        from llamaherd.cli.repl.loop import converse
 
-        converse(client, request, information.get("messages") or [], style)
+        conversation = Conversation(think_is_chosen=think is not None, **request)
+        conversation = conversation.with_model(model, information)
+        converse(client, conversation, style, keeps_history=not session.settings.nohistory)
         return 0
-    prompt = " ".join(words)
-    reply = print_reply(client.generate(request | {"prompt": prompt}), style)
+    if think is None and (default := think_by_default(information)) is not None:
+        request["think"] = default
+    request |= _prompt(" ".join(words), information)
+    reply = print_reply(client.generate(request), style)
     return INTERRUPTED if reply.stopped else 0
+
+
+def _prompt(text: str, information: Object) -> Object:
+    """The text and the images that it names, if the model can see any."""
+    if not can_see(information):
+        return {"prompt": text}
+    said = take_images(text)
+    for file in said.files:
+        print(f"Added image '{file}'", file=sys.stderr)
+    return {"prompt": said.text, "images": said.images}
 
 
 def print_reply(events: Stream, style: ReplyStyle) -> Reply:
@@ -86,16 +101,25 @@ def print_reply(events: Stream, style: ReplyStyle) -> Reply:
     Ctrl-C ends the reply and cancels the request. Raises ``ServerError`` for a stream that
     breaks off.
     """
-    writer = ReplyWriter(wrap=style.wrap, colour=style.colour, hide_thinking=style.hide_thinking)
-    text, last = "", Object()
+    writer = ReplyWriter(wrap=style.width, colour=style.colour, hide_thinking=style.hide_thinking)
+    text, last, begun = "", Object(), False
     with closing(events), Spinner() as spinner:
         try:
             for last in events:
                 piece = _piece(last)
                 text += piece["text"]
+                writer.resize(style.width)
                 if output := writer.feed(**piece):
+                    begun = True
                     spinner.stop()
                     _write(output)
+            if not last.get("done"):
+                raise ServerError("the server ended the reply before it was complete")
+        except LlamaherdError:
+            # What went wrong stands in a line of its own.
+            if begun and sys.stdout.isatty():
+                _write("\n")
+            raise
         except KeyboardInterrupt:
             if sys.stdout.isatty():
                 _write("\n\n")
@@ -103,8 +127,6 @@ def print_reply(events: Stream, style: ReplyStyle) -> Reply:
         finally:
             spinner.stop()
             _write(writer.end())
-    if not last.get("done"):
-        raise ServerError("the server ended the reply before it was complete")
     if last.get("done_reason") not in ("load", "unload"):
         _write("\n\n")
     if style.verbose:
@@ -128,7 +150,7 @@ def _write(text: str) -> None:
         sys.stdout.flush()
 
 
-def _request_options(response_format: str, keepalive: str, think: str) -> Object:
+def _request_options(response_format: str, keepalive: str, think: str | None) -> Object:
     """The flags as fields of a request; raises ``CommandError`` for a value that can't be."""
     request: Object = {}
     if response_format:
@@ -139,11 +161,8 @@ def _request_options(response_format: str, keepalive: str, think: str) -> Object
         except InvalidDuration as error:
             raise CommandError(str(error)) from error
         request["keep_alive"] = -1 if nanoseconds == FOREVER else format_duration(nanoseconds)
-    if think:
-        if think not in _THINK:
-            choices = "true, false, high, medium, or low"
-            raise CommandError(f'invalid value for --think: "{think}" (must be {choices})')
-        request["think"] = _THINK[think]
+    if think is not None:
+        request["think"] = think_flag(think)
     return request
 
 
@@ -159,14 +178,6 @@ def _format(text: str) -> Any:
 
 def _standard_input() -> str:
     return read_all(sys.stdin.buffer, "the input").decode("utf-8", "replace")
-
-
-def _terminal_width() -> int | None:
-    """Of standard output, if it is a terminal that is wide enough for wrapping."""
-    if not sys.stdout.isatty():
-        return None
-    width = os.get_terminal_size(sys.stdout.fileno()).columns
-    return width if width >= _NARROWEST else None
 
 
 def _show_or_pull(client: Client, model: str, *, insecure: bool) -> Object:

@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager
 from itertools import groupby
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -37,16 +39,20 @@ class _Speed(TransferSpeedColumn):
         return super().render(task) if task.finished_speed or task.speed else Text()
 
 
-_DESCRIPTION: Final = TextColumn("{task.description}", markup=False)
+_DESCRIPTION: Final = TextColumn("{task.description}", markup=False, table_column=_unbroken())
 _STATUS: Final[tuple[ProgressColumn, ...]] = (_DESCRIPTION, SpinnerColumn(finished_text=""))
-_TRANSFER: Final[tuple[ProgressColumn, ...]] = (
-    _DESCRIPTION,
-    TaskProgressColumn(table_column=_unbroken()),
-    BarColumn(),
-    DownloadColumn(table_column=_unbroken()),
-    _Speed(table_column=_unbroken()),
-    TimeRemainingColumn(table_column=_unbroken()),
+#: What stands beside the description, the most important first, and the columns each may take.
+_AMOUNTS: Final[tuple[tuple[ProgressColumn, int], ...]] = (
+    (TaskProgressColumn(table_column=_unbroken()), 5),
+    (BarColumn(), 5),
+    (DownloadColumn(table_column=_unbroken()), 14),
+    (_Speed(table_column=_unbroken()), 11),
+    (TimeRemainingColumn(table_column=_unbroken()), 8),
 )
+#: A description is cut to no fewer columns than this to tell more of the amount.
+_SHORTEST: Final = 20
+#: Columns left free, for the ^C that a terminal shows must not break a line.
+_MARGIN: Final = 2
 
 
 class TerminalProgress(AbstractContextManager["TerminalProgress"]):
@@ -95,13 +101,35 @@ def terminal_progress() -> TerminalProgress | None:
 
 
 class _Lines(Progress):
-    """Rich's progress, with columns by the kind of line."""
+    """Rich's progress, with columns by the kind of line and the width of the terminal."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        for transfer, tasks in groupby(self.tasks, key=lambda task: bool(task.fields["transfer"])):
-            columns = _TRANSFER if transfer else _STATUS
-            cells = (column.get_table_column().copy() for column in columns)
+        for transfer, group in groupby(self.tasks, key=lambda task: bool(task.fields["transfer"])):
+            tasks = list(group)
+            columns = self._transfer_columns(tasks) if transfer else _STATUS
+            cells = [column.get_table_column().copy() for column in columns]
+            cells[0].max_width = max(self._width - _least(columns), 1)
             grid = Table.grid(*cells, padding=(0, 1))
             for task in tasks:
                 grid.add_row(*(column(task) for column in columns))
-            yield grid
+            yield Padding(grid, (0, _MARGIN, 0, 0), expand=False)
+
+    @property
+    def _width(self) -> int:
+        return self.console.width - _MARGIN
+
+    def _transfer_columns(self, tasks: list[Task]) -> tuple[ProgressColumn, ...]:
+        """The description, the percentage, and of the rest as much as there is room for."""
+        longest = max(cell_len(task.description) for task in tasks)
+        columns: tuple[ProgressColumn, ...] = (_DESCRIPTION, _AMOUNTS[0][0])
+        for column, _ in _AMOUNTS[1:]:
+            if min(longest, _SHORTEST) + _least((*columns, column)) > self._width:
+                break
+            columns = (*columns, column)
+        return columns
+
+
+def _least(columns: tuple[ProgressColumn, ...]) -> int:
+    """Columns of the terminal that all but the description need."""
+    widths = dict(_AMOUNTS)
+    return sum(widths.get(column, 2) for column in columns[1:])

@@ -49,7 +49,7 @@ def examine_server(address: Address, key: str = "", patience: float = PATIENCE) 
 
 def _strange(address: Address, error: LlamaherdError) -> Problem:
     return Problem(
-        f"What is at {address} does not answer as an Ollama server: {error.message}",
+        f"There is no Ollama server at {address}: {error.message}.",
         f"Set OLLAMA_HOST to where the server is, or let it use another port than {address.port}.",
     )
 

@@ -77,11 +77,11 @@ def open_temporary(folder: Path) -> tuple[IO[bytes], Path]:
         return os.fdopen(descriptor, "wb"), Path(name)
 
 
-def publish(file: IO[bytes], temporary: Path, path: Path) -> None:
+def publish(file: IO[bytes], temporary: Path, path: Path, mode: int = FILE_MODE) -> None:
     """Gives a finished file its name, in one step and so that it survives a power failure."""
     with store_errors("write", path):
         file.flush()
-        os.fchmod(file.fileno(), FILE_MODE)
+        os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
         file.close()
         temporary.replace(path)
@@ -99,13 +99,13 @@ def publish_shared(temporary: Path, path: Path) -> None:
         sync_folder(path.parent)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, mode: int = FILE_MODE) -> None:
     """Readers see the old content or the new one, never a part; raises ``StoreError``."""
     file, temporary = open_temporary(path.parent)
     try:
         with store_errors("write", path):
             file.write(content)
-        publish(file, temporary, path)
+        publish(file, temporary, path, mode)
     except BaseException:
         discard(file, temporary)
         raise
