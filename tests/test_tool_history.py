@@ -1,0 +1,131 @@
+"""Earlier calls and their results, and tools, as the chat templates of GGUF files are told them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
+from llamaherd.prompt.jinja import JinjaTemplate
+from llamaherd.prompt.template import USUAL_TOKENS, Values
+
+DATA = Path(__file__).parent / "data"
+BY_NAME: dict[str, str] = {
+    entry["name"]: entry["template"]
+    for file in ("chat-templates.json", "tool-templates.json")
+    for entry in json.loads((DATA / file).read_text())["templates"]
+}
+NEMO = BY_NAME["mistralai-Mistral-Nemo-Instruct-2407"]
+LLAMA = BY_NAME["meta-llama-Llama-3.1-8B-Instruct"]
+
+ASKED = Message(role="user", content="How is the weather?")
+
+
+def weather(parameters: dict[str, Any] | None = None) -> Tool:
+    said = {} if parameters is None else {"parameters": parameters}
+    return Tool("function", {"name": "weather", **said})
+
+
+def calls(*cities: str, ids: str = "call_47fe085{}", content: str = "") -> Message:
+    """Calls with ids as our OpenAI interface gives them."""
+    made = [
+        ToolCall(ToolCallFunction("weather", {"city": city}), ids.format(index))
+        for index, city in enumerate(cities)
+    ]
+    return Message(role="assistant", content=content, tool_calls=made)
+
+
+def result(content: str, call_id: str) -> Message:
+    return Message(role="tool", content=content, tool_call_id=call_id)
+
+
+def rendered(text: str, *messages: Message, tools: tuple[Tool, ...] = (weather(),)) -> str:
+    return JinjaTemplate(text, USUAL_TOKENS).render(Values(messages=messages, tools=tools))
+
+
+def places(text: str, *parts: str) -> list[int]:
+    """Where the parts stand, each after the one before."""
+    found = [text.index(parts[0])]
+    for part in parts[1:]:
+        found.append(text.index(part, found[-1]))
+    return found
+
+
+def test_ids_that_a_template_refuses_become_ids_that_it_takes() -> None:
+    prompt = rendered(
+        NEMO,
+        *(ASKED, calls("Paris", "Rome")),
+        *(result("cold", "call_47fe0851"), result("warm", "call_47fe0850")),
+    )
+    places(prompt, "Paris", '"id": "call00000"', "Rome", '"id": "call00001"')
+    places(
+        prompt, '"content": cold, "call_id": "call00001"', '"content": warm, "call_id": "call00000"'
+    )
+
+
+def test_ids_stay_where_the_template_takes_them() -> None:
+    text = (
+        "{{ tools }}{% for m in messages %}{% for c in m.tool_calls %}{{ c.id }}"
+        "{{ c.function.arguments }}{% endfor %}{{ m.tool_call_id }} {% endfor %}"
+    )
+    prompt = rendered(
+        text, calls("Paris", ids="functions.weather:3"), result("cold", "functions.weather:3")
+    )
+    assert prompt.count("functions.weather:3") == 2
+
+
+def test_calls_at_once_come_one_by_one_where_the_template_takes_only_one() -> None:
+    prompt = rendered(
+        LLAMA,
+        *(ASKED, calls("Paris", "Rome")),
+        *(result("warm", "call_47fe0851"), result("cold", "call_47fe0850")),
+        Message(role="user", content="Thanks"),
+    )
+    places(prompt, '"city": "Paris"', "cold", '"city": "Rome"', "warm", "Thanks")
+    assert prompt.count("weather") == 1 + 1 + 2  # question, definition, calls
+
+
+def test_each_call_has_one_result_also_where_ids_repeat() -> None:
+    prompt = rendered(
+        LLAMA,
+        ASKED,
+        calls("Paris", "Rome", ids="same"),
+        result("cold", "same"),
+        result("warm", "same"),
+    )
+    places(prompt, '"city": "Paris"', "cold", '"city": "Rome"', "warm")
+    assert prompt.count("cold") == prompt.count("warm") == 1
+
+
+def test_a_result_that_belongs_to_no_call_is_not_lost() -> None:
+    prompt = rendered(
+        LLAMA, ASKED, calls("Paris", "Rome"), result("cold", ""), result("odd", "stray")
+    )
+    places(prompt, '"city": "Paris"', "cold", '"city": "Rome"', "odd")
+
+
+@pytest.mark.parametrize(
+    "parameters", [None, {}, {"type": "object"}, {"type": "object", "properties": None}], ids=str
+)
+def test_templates_may_count_on_parts_of_a_tool_that_clients_leave_out(
+    parameters: dict[str, Any] | None,
+) -> None:
+    text = (
+        "{% for t in tools %}{{ t.type + t.function.name + t.function.description }}"
+        "{% for name in t.function.parameters.properties %}{{ name }}{% endfor %}{% endfor %}"
+    )
+    assert rendered(text, ASKED, tools=(weather(parameters),)) == "functionweather"
+
+
+def test_what_a_client_says_of_a_tool_is_passed_on_as_it_is() -> None:
+    parameters = {
+        "type": "object",
+        "properties": {"city": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}},
+        "additionalProperties": False,
+    }
+    tool = Tool("function", {"name": "weather", "strict": True, "parameters": parameters})
+    shown = json.loads(rendered("{{ tools[0].function | tojson }}", ASKED, tools=(tool,)))
+    assert shown == {"name": "weather", "description": "", "strict": True, "parameters": parameters}
