@@ -216,6 +216,15 @@ def test_any_schema_is_satisfied(backend: LlamaBackend, value: dict[str, Any], s
     jsonschema.validate(json.loads(reply.text), value)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_an_object_has_the_properties_that_its_schema_tells(seed: int, desk: Desk) -> None:
+    """Also where JSON Schema would allow any others, or no object at all; as in Ollama."""
+    part = {"properties": {"x": {"type": "boolean"}, "y": {"type": "boolean"}}, "required": ["x"]}
+    value = written(desk, {"properties": {"parts": {"items": part, "maxItems": 2}}}, seed=seed)
+    assert value.keys() <= {"parts"}
+    assert all({"x"} <= each.keys() <= {"x", "y"} for each in value.get("parts", []))
+
+
 def test_the_order_of_properties_is_that_of_the_schema(desk: Desk) -> None:
     assert list(written(desk, PERSON)) == ["name", "kind", "age"]
 
@@ -224,13 +233,18 @@ def test_the_order_of_properties_is_that_of_the_schema(desk: Desk) -> None:
     ("part", "where"),
     [
         ({"type": "strin"}, "#/properties/p: Invalid type: strin"),
-        ({"type": "string", "pattern": "["}, "#/properties/p: regex parse error"),
+        (
+            {"type": "string", "pattern": "[a"},
+            "#/properties/p: regex parse error: unclosed character class",
+        ),
+        ({"type": "string", "pattern": "(?!a)"}, "#/properties/p: regex parse error: look-around"),
+        ({"minProperties": 2}, "#/properties/p: minProperties of 2 can't be guaranteed"),
         ({"items": {"not": {"type": "null"}}}, '#/properties/p/items: Unimplemented keys: ["not"]'),
         ({"anyOf": [{}, {"uniqueItems": True}]}, "#/properties/p/anyOf/1: Unimplemented keys"),
         ({"$ref": "#/$defs/a~b"}, '#/$defs/a~0b: Unimplemented keys: ["contains"]'),
         ({"$ref": "#/$defs/missing"}, "#/properties/p: Pointer"),
         ({"$ref": "http://localhost/x"}, "#/properties/p: Resource"),
-        ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "#/properties/p: oneOf"),
+        ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "#/properties/p: the alternatives"),
         ({"type": "integer", "minimum": 3, "maximum": 2}, "#/properties/p: Unsatisfiable schema"),
     ],
     ids=str,
