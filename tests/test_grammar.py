@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -429,6 +431,16 @@ def test_free_replies_are_what_they_are_alone(backend: LlamaBackend) -> None:
     replies = together.finish()
     assert replies[1].text == alone
     jsonschema.validate(json.loads(replies[2].text), PERSON)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_grammars_stand_back_for_the_evaluation_of_others(desk: Desk) -> None:
+    before = {thread.native_id for thread in threading.enumerate()}
+    desk.ask(request(schema(PERSON)))
+    workers = [thread for thread in threading.enumerate() if thread.native_id not in before]
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert {thread.name.partition("_")[0] for thread in workers} == {"grammar", "mask"}
+    assert all(os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) > own for thread in workers)
 
 
 class SlowVocabulary(FakeBackend):
