@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from llamaherd.errors import TemplateRefusal
 from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
+from llamaherd.prompt.builder import chat_prompt, run
 from llamaherd.prompt.jinja import JinjaTemplate
+from llamaherd.prompt.parsers.calls import Toolbox
+from llamaherd.prompt.parsers.recognise import recognise_calls
+from llamaherd.prompt.parsers.stream import CallParser
 from llamaherd.prompt.template import USUAL_TOKENS, Values
+from tests.support.replies import parts, summary
 
 DATA = Path(__file__).parent / "data"
 BY_NAME: dict[str, str] = {
@@ -129,3 +135,50 @@ def test_what_a_client_says_of_a_tool_is_passed_on_as_it_is() -> None:
     tool = Tool("function", {"name": "weather", "strict": True, "parameters": parameters})
     shown = json.loads(rendered("{{ tools[0].function | tojson }}", ASKED, tools=(tool,)))
     assert shown == {"name": "weather", "description": "", "strict": True, "parameters": parameters}
+
+
+class TestCallsThatATemplateHides:
+    """They stand in the text of their message, from which the family's parser reads them back."""
+
+    ARGUMENTS: Final = {"city": 'Zü"rich\n', "days": 2, "x": {"y": [1, None, True]}}
+
+    def prompt(self, name: str, answer: Message, *after: Message) -> str:
+        messages = [ASKED, answer, *after]
+        template = JinjaTemplate(BY_NAME[name], USUAL_TOKENS)
+        return run(chat_prompt(template, messages, limit=None, tools=(weather(),)), len).text
+
+    @pytest.mark.parametrize("name", ["LFM2.5-Instruct", "ibm-granite-granite-3.3-2B-Instruct"])
+    def test_they_are_shown_as_written(self, name: str) -> None:
+        called = [ToolCall(ToolCallFunction("weather", self.ARGUMENTS))] * 2
+        answer = Message(role="assistant", content="Let me see.", tool_calls=called)
+        prompt = self.prompt(name, answer, result("cold", ""), result("warm", ""))
+        _, said, rest = prompt.partition("Let me see.\n")
+        written = rest[: rest.index("<|im_end|>" if "LFM" in name else "<|end_of_text|>")]
+        template = JinjaTemplate(BY_NAME[name], USUAL_TOKENS)
+        parser = CallParser(recognise_calls(template), Toolbox([weather()]))
+        assert said
+        assert summary(parts(parser, [written])) == [("weather", self.ARGUMENTS)] * 2
+        places(prompt, written, "cold", "warm")
+
+    def test_what_can_not_be_written_so_is_json(self) -> None:
+        called = ToolCall(ToolCallFunction("weather", {"no name": 1}))
+        prompt = self.prompt(
+            "LFM2.5-Instruct", Message(role="assistant", tool_calls=[called]), result("cold", "")
+        )
+        assert '[{"name": "weather", "arguments": {"no name": 1}}]' in prompt
+
+    def test_a_template_that_shows_them_is_left_alone(self) -> None:
+        name = "Qwen3-Coder"
+        answer = calls("Paris")
+        template = JinjaTemplate(BY_NAME[name], USUAL_TOKENS)
+        values = Values(messages=(ASKED, answer, result("cold", "")), tools=(weather(),))
+        assert self.prompt(name, answer, result("cold", "")) == template.render(values)
+
+    def test_one_that_fails_on_them_still_fails(self) -> None:
+        text = (
+            "{{ tools }}{% for m in messages %}{% if m.tool_calls %}{{ raise_exception('no') }}"
+            "{% endif %}{% endfor %}"
+        )
+        template = JinjaTemplate(text, USUAL_TOKENS)
+        with pytest.raises(TemplateRefusal):
+            run(chat_prompt(template, [ASKED, calls("Paris"), result("cold", "")], limit=None), len)
