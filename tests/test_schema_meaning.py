@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llamaherd.engine.schemas.narrowing import narrow
-from llamaherd.engine.schemas.reading import read_schema
+from llamaherd.engine.schemas.reading import locate, read_schema
 from llamaherd.errors import FormatError
 
 NULL = {"type": "null"}
@@ -252,3 +252,25 @@ def test_but_one_is_certain_and_so_are_required_ones(object_schema: dict[str, An
 def test_the_part_with_a_value_that_would_be_rounded_is_named() -> None:
     schema = {"properties": {"a": {"enum": [1, {"b": 2**53 + 1}]}}}
     assert refusal(schema) == "#/properties/a: a value can't be kept exactly: 9007199254740993"
+
+
+# --- where it is ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", [{"uniqueItems": True}, {"$ref": "#/$defs/large"}], ids=str)
+def test_a_fault_is_not_looked_for_without_end(part: dict[str, Any]) -> None:
+    large = {"enum": ["x" * 100_000]}
+    schema = {
+        "properties": {**{f"p{n}": {**part, "title": "good"} for n in range(300)}, "bad": part},
+        "$defs": {"large": large},
+    }
+    compiled = 0
+
+    def problem_of(schema: dict[str, Any]) -> str:
+        nonlocal compiled
+        compiled += len(json.dumps(schema))
+        return "" if {"title", "enum"} & schema.keys() else "bad"
+
+    pointer, _ = locate(schema, "bad", problem_of)
+    assert pointer == ("#" if "$ref" in part else "#/properties/bad")
+    assert compiled < 2 << 20

@@ -32,8 +32,9 @@ _SETTINGS: Final = "x-guidance"
 #: Where a part can't be satisfied, llguidance says it of the whole in other words.
 _UNSATISFIABLE: Final = "Unsatisfiable"
 
-#: A fault is looked for in this many parts at most, for each costs a compilation.
-_MOST_PARTS: Final = 300
+#: A fault is looked for in parts of so many bytes at most: each is compiled with what it refers to,
+#: and other formats wait for that.
+_MOST_BYTES: Final = 1 << 20
 
 
 def read_schema(text: str) -> Schema:
@@ -118,14 +119,17 @@ def locate(schema: Schema, problem: str, problem_of: Callable[[Schema], str]) ->
     ``problem_of`` says what is wrong with a schema, "" if nothing is.
     """
     definitions: Schema = {name: schema[name] for name in DEFINITIONS if name in schema}
+    shared = len(json.dumps(definitions))
     pointer, part = "#", schema
-    attempts = 0
+    left = _MOST_BYTES
     while True:
         for name, child in children(part):
-            attempts += 1
-            if attempts > _MOST_PARTS:
+            text = json.dumps(child)
+            refers = '"$ref"' in text
+            left -= len(text) + shared * refers
+            if left < 0:
                 return pointer, problem
-            found = problem_of({**definitions, **child})
+            found = problem_of({**definitions, **child} if refers else child)
             if found == problem or (_UNSATISFIABLE in found and _UNSATISFIABLE in problem):
                 pointer, part, problem = f"{pointer}/{name}", child, found
                 break
