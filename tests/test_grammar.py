@@ -281,13 +281,15 @@ def test_lark_and_gbnf(desk: Desk) -> None:
         ("root ::= other", "Rule 'other' not found"),
         ("", "Empty grammar"),
         ("root ::= " + "(" * 20_000, "nested too deeply"),
+        ("start: " + '%json {"type": "object"} ' * 3000, "assertion failed"),
     ],
-    ids=["lark", "gbnf", "empty", "deep"],
+    ids=["lark", "gbnf", "empty", "deep", "large"],
 )
 def test_a_bad_grammar_is_refused(text: str, reason: str, desk: Desk) -> None:
     message = refusal(desk, Grammar("grammar", text))
     assert message.startswith("invalid grammar in format: ")
     assert reason in message
+    assert "backtrace" not in message
 
 
 # --- hostile ones ---------------------------------------------------------------------------

@@ -53,6 +53,9 @@ _HARMLESS: Final = "Unknown format"
 #: What llguidance says of a ``oneOf`` that it could only take for an ``anyOf``.
 _OVERLAPPING: Final = "oneOf not fully supported"
 
+#: Follows what llguidance says of limits that it hasn't foreseen.
+_BACKTRACE: Final = "<backtrace>"
+
 #: llguidance's parser of JSON takes about a hundred levels.
 _TOO_DEEP: Final = "recursion limit"
 
@@ -167,7 +170,8 @@ class Compiler:
         check_multiples(text)
         matcher = self._new_matcher(LLMatcher.grammar_from_lark(text))
         if problem := matcher.get_error():
-            raise FormatError(f"invalid grammar in format: {problem.strip()}")
+            shown = problem.partition(_BACKTRACE)[0].strip()
+            raise FormatError(f"invalid grammar in format: {shown}")
         return matcher
 
     def _new_matcher(self, grammar: str) -> LLMatcher:
