@@ -18,7 +18,7 @@ from llamaherd.grammar import (
     Until,
     optional,
 )
-from llamaherd.messages import ToolChoice
+from llamaherd.messages import Tool, ToolChoice
 from llamaherd.prompt.reply_forms import offered_tools, reply_form
 from llamaherd.prompt.template import GoTemplate, PromptTemplate
 from tests.support.forms import derives
@@ -247,6 +247,14 @@ class TestOfferedTools:
     def test_nothing_to_call(self) -> None:
         with pytest.raises(BadRequest, match="tool_choice: there are no tools"):
             offered_tools([], REQUIRED)
+
+
+def test_null_in_a_tool_is_as_good_as_nothing() -> None:
+    without, with_null = (
+        Tool("function", {"name": "get_time", "parameters": {"type": "object", **more}})
+        for more in ({}, {"properties": None, "required": None})
+    )
+    assert form(tools=[with_null], choice=REQUIRED) == form(tools=[without], choice=REQUIRED)
 
 
 KIMI = GoTemplate("{{/* <|tool_calls_section_begin|> */}}{{ .Prompt }}")

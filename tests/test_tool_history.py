@@ -103,7 +103,9 @@ def test_each_call_has_one_result_also_where_ids_repeat() -> None:
         result("warm", "same"),
     )
     places(prompt, '"city": "Paris"', "cold", '"city": "Rome"', "warm")
-    assert prompt.count("cold") == prompt.count("warm") == 1
+    same = result("cold", "same")
+    prompt = rendered(LLAMA, ASKED, calls("Paris", "Rome", ids="same"), same, same)
+    places(prompt, '"city": "Paris"', "cold", '"city": "Rome"', "cold")
 
 
 def test_a_result_that_belongs_to_no_call_is_not_lost() -> None:

@@ -111,9 +111,9 @@ def _one_call_each(turns: Sequence[Turn]) -> Iterator[Turn]:
         for call in calls:
             yield {**turn, "tool_calls": [call]}
             turn = {"role": turn["role"], "content": None if turn["content"] is None else ""}
-            own = [result for result in results if result["tool_call_id"] == call["id"]][:1]
-            yield from own
-            results = [result for result in results if result not in own]
+            own = (n for n, result in enumerate(results) if result["tool_call_id"] == call["id"])
+            if (place := next(own, None)) is not None:
+                yield results.pop(place)
         yield from results
 
 

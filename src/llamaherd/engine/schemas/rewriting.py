@@ -117,9 +117,10 @@ def _name_properties(part: Schema, root: Schema) -> None:
 def _name_each(part: Schema, properties: Schema, allowed: list[Any], others: Any) -> None:
     if len(allowed) * len(json.dumps(others)) > _MOST_BYTES:
         return
-    named = {name: schema if name in allowed else False for name, schema in properties.items()}
+    names = dict.fromkeys(name for name in allowed if isinstance(name, str))
+    named = {name: schema if name in names else False for name, schema in properties.items()}
     if others is not False:
-        named |= {n: others for n in allowed if isinstance(n, str) and n not in properties}
+        named |= {name: others for name in names if name not in properties}
     del part["propertyNames"]
     part |= {"properties": named, "additionalProperties": False}
 

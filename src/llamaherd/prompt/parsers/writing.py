@@ -205,6 +205,9 @@ def signatures_of(
             raise FormatError(f"tools[{index}].function.name: expected the name of a function")
         field = f'tools["{name}"]'
         schema = {} if schema is None else schema
+        if isinstance(schema, dict):
+            # Go's clients write null for lists and maps that are empty.
+            schema = {key: value for key, value in schema.items() if value is not None}
         if not isinstance(schema, dict) or schema.get("type", "object") != "object":
             raise FormatError(f"{field}.parameters: expected the JSON Schema of an object")
         if not _is_object_schema(schema):
