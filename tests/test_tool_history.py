@@ -139,6 +139,36 @@ def test_what_a_client_says_of_a_tool_is_passed_on_as_it_is() -> None:
     assert shown == {"name": "weather", "description": "", "strict": True, "parameters": parameters}
 
 
+class TestRemindersThatATemplateRefuses:
+    """Agents put them between a tool's result and the answer; Claude Code after every few."""
+
+    REMINDER = "Remember the list."
+
+    def test_the_user_s_become_part_of_the_result(self) -> None:
+        reminder = Message(role="user", content=self.REMINDER)
+        prompt = rendered(NEMO, ASKED, calls("Paris"), result("cold", ""), reminder)
+        assert prompt.endswith(
+            f'"content": cold\n\n{self.REMINDER}, "call_id": "call00000"}}[/TOOL_RESULTS]'
+        )
+
+    def test_the_system_s_become_the_user_s(self) -> None:
+        answer = Message(role="assistant", content="Cold.")
+        reminder = Message(role="system", content=self.REMINDER)
+        thanks = Message(role="user", content="Thanks.")
+        prompt = rendered(NEMO, ASKED, answer, reminder, thanks)
+        assert prompt.endswith(f"[INST]{self.REMINDER}\n\nThanks.[/INST]")
+
+    def test_where_they_are_taken_they_stay(self) -> None:
+        reminder = Message(role="system", content=self.REMINDER)
+        text = "{% for m in messages %}{{ m.role }} {% endfor %}{{ tools }}"
+        prompt = rendered(text, ASKED, calls("Paris"), result("cold", ""), reminder)
+        assert prompt.startswith("user assistant tool system ")
+
+    def test_what_is_refused_for_other_reasons_still_is(self) -> None:
+        with pytest.raises(TemplateRefusal, match="must alternate"):
+            rendered(NEMO, Message(role="assistant", content="Hello"), ASKED)
+
+
 class TestCallsThatATemplateHides:
     """They stand in the text of their message, from which the family's parser reads them back."""
 

@@ -19,7 +19,13 @@ from jinja2 import nodes
 
 from llamaherd.errors import TemplateError, TemplateRefusal, Unsupported
 from llamaherd.messages import Message, ToolCall, ToolCallFunction
-from llamaherd.prompt.jinja_messages import CALL_STYLES, CallStyle, conversation, definitions
+from llamaherd.prompt.jinja_messages import (
+    CALL_STYLES,
+    CallStyle,
+    conversation,
+    definitions,
+    in_usual_order,
+)
 from llamaherd.prompt.jinja_prices import allowance
 from llamaherd.prompt.jinja_sandbox import BoundedEnvironment
 from llamaherd.prompt.template import Capability, SpecialTokens, Think, Values, collate
@@ -99,12 +105,19 @@ class JinjaTemplate:
             raise Unsupported("the chat template of this model has no place for a suffix")
         messages = collate(values.messages)
         continued = bool(messages) and _is_open(messages[-1])
-        text = self._render(
-            conversation(messages, self._call_style),
-            definitions(values.tools),
-            not continued,
-            **_thinking(values.think),
-        )
+
+        def rendered(messages: Sequence[Message]) -> str:
+            turns = conversation(messages, self._call_style)
+            tools = definitions(values.tools)
+            return self._render(turns, tools, not continued, **_thinking(values.think))
+
+        try:
+            text = rendered(messages)
+        except TemplateRefusal:
+            ordered = collate(in_usual_order(messages))
+            if ordered == messages:
+                raise
+            text = rendered(ordered)
         if continued:
             text = _cut_after(text, messages[-1].content)
         if self._special.adds_bos and self._special.bos:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
+import msgspec
 from msgspec import Struct
 
 from llamaherd.messages import Message, Tool, ToolCall
@@ -115,6 +116,27 @@ def _one_call_each(turns: Sequence[Turn]) -> Iterator[Turn]:
             if (place := next(own, None)) is not None:
                 yield results.pop(place)
         yield from results
+
+
+def in_usual_order(messages: Sequence[Message]) -> list[Message]:
+    """The same in the order of roles that every template takes.
+
+    Agents remind a model of something while it works. A system message that isn't the first is the
+    user's then, and what the user says right after a tool's result is part of that.
+    """
+    ordered: list[Message] = []
+    for index, message in enumerate(messages):
+        if message.role == "system" and index:
+            message = msgspec.structs.replace(message, role="user")
+        if message.role == "user" and ordered and ordered[-1].role == "tool":
+            result = ordered.pop()
+            message = msgspec.structs.replace(
+                result,
+                content="\n\n".join(filter(None, (result.content, message.content))),
+                images=[*result.images, *message.images],
+            )
+        ordered.append(message)
+    return ordered
 
 
 def definitions(tools: Sequence[Tool]) -> list[dict[str, Any]]:
