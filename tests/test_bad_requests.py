@@ -174,7 +174,15 @@ def test_a_number_that_go_could_not_hold_is_refused_wherever_it_stands(
     ("fields", "error"),
     [
         ({"keep_alive": "soon"}, 'time: invalid duration "soon"'),
-        ({"think": "max"}, "invalid think value: 'max'"),
+        (
+            {"think": "xhigh"},
+            'invalid think value: "xhigh" (must be "high", "medium", "low", "max", true, or false)',
+        ),
+        (
+            {"think": 1},
+            'think must be a boolean or string ("high", "medium", "low", "max", true, or false)',
+        ),
+        ({"think": "max"}, "registry.ollama.ai/library/tiny:latest does not support thinking"),
         ({"context": [10**6]}, "context: token 1000000 is not in the vocabulary"),
         ({"context": [1, -1]}, "context: token -1 is not in the vocabulary"),
         ({"images": ["%%"]}, "images: illegal base64 data"),

@@ -33,6 +33,7 @@ TEMPLATES = {
 KIMI = TEMPLATES["Kimi-K3"]
 FUNCTIONARY = TEMPLATES["meetkai-functionary-medium-v3.2"]
 COHERE = TEMPLATES["CohereForAI-c4ai-command-r7b-12-2024-tool_use"]
+GRANITE = TEMPLATES["ibm-granite-granite-3.3-2B-Instruct"]
 NORTH = GoTemplate("{{ .Prompt }}<|START_TEXT|>{{ .Response }}<|END_TEXT|>")
 ONE_TURN = "{{ .Prompt }}:"
 PLAIN = GoTemplate(ONE_TURN)
@@ -116,6 +117,24 @@ class TestReplies:
         text = f"Hm.<|close|>think<|sep|>{answer}{KIMI_CALL}{KIMI_END}"
         assert read(KIMI, text, think=True) == [("thinks", "Hm."), "Yes.", PARIS]
 
+    @pytest.mark.parametrize(
+        ("text", "answer"),
+        [
+            ("<response>Yes.</response>", "Yes."),
+            ("\n<response>\nYes.\n</response>\n", "Yes.\n"),
+            ("<response>Yes", "Yes"),
+            ("Write <response> in your XML.", "Write <response> in your XML."),
+            ("Yes.</response>", "Yes.</response>"),
+            ("<response>It ends with </resp", "It ends with </resp"),
+        ],
+    )
+    def test_ordinary_words_around_an_answer_after_thinking(self, text: str, answer: str) -> None:
+        assert read(GRANITE, f"<think>Hm.</think>{text}", think=True) == [("thinks", "Hm."), answer]
+
+    def test_which_are_the_answer_s_own_without(self) -> None:
+        assert is_plain(GRANITE, tools=(), think=None)
+        assert read(GRANITE, "<response>Yes.</response>") == ["<response>Yes.</response>"]
+
     def test_a_call_that_is_none_is_text(self) -> None:
         assert read(FUNCTIONARY, "rule_world\n{}") == [">>>rule_world\n{}"]
         assert read(FUNCTIONARY, "all\n>>> print(1)") == [">>> print(1)"]
@@ -192,6 +211,9 @@ class TestForms:
         form = reply_form(KIMI, prompt, think=True, grammar=self.SEVEN)
         answer = "<|open|>response<|sep|>7<|close|>response<|sep|>"
         assert derives(form, f"Hm.<|close|>think<|sep|>{answer}")
+        form = reply_form(GRANITE, prompt_of(GRANITE), think=True, grammar=self.SEVEN)
+        assert derives(form, "<think>Hm.</think>\n<response>7</response>")
+        assert derives(reply_form(GRANITE, prompt_of(GRANITE), grammar=self.SEVEN), "7")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,6 +218,15 @@ def test_any_schema_is_satisfied(backend: LlamaBackend, value: dict[str, Any], s
     jsonschema.validate(json.loads(reply.text), value)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_an_object_has_the_properties_that_its_schema_tells(seed: int, desk: Desk) -> None:
+    """Also where JSON Schema would allow any others, or no object at all; as in Ollama."""
+    part = {"properties": {"x": {"type": "boolean"}, "y": {"type": "boolean"}}, "required": ["x"]}
+    value = written(desk, {"properties": {"parts": {"items": part, "maxItems": 2}}}, seed=seed)
+    assert value.keys() <= {"parts"}
+    assert all({"x"} <= each.keys() <= {"x", "y"} for each in value.get("parts", []))
+
+
 def test_the_order_of_properties_is_that_of_the_schema(desk: Desk) -> None:
     assert list(written(desk, PERSON)) == ["name", "kind", "age"]
 
@@ -224,13 +235,18 @@ def test_the_order_of_properties_is_that_of_the_schema(desk: Desk) -> None:
     ("part", "where"),
     [
         ({"type": "strin"}, "#/properties/p: Invalid type: strin"),
-        ({"type": "string", "pattern": "["}, "#/properties/p: regex parse error"),
+        (
+            {"type": "string", "pattern": "[a"},
+            "#/properties/p: regex parse error: unclosed character class",
+        ),
+        ({"type": "string", "pattern": "(?!a)"}, "#/properties/p: regex parse error: look-around"),
+        ({"minProperties": 2}, "#/properties/p: minProperties of 2 can't be guaranteed"),
         ({"items": {"not": {"type": "null"}}}, '#/properties/p/items: Unimplemented keys: ["not"]'),
         ({"anyOf": [{}, {"uniqueItems": True}]}, "#/properties/p/anyOf/1: Unimplemented keys"),
         ({"$ref": "#/$defs/a~b"}, '#/$defs/a~0b: Unimplemented keys: ["contains"]'),
         ({"$ref": "#/$defs/missing"}, "#/properties/p: Pointer"),
         ({"$ref": "http://localhost/x"}, "#/properties/p: Resource"),
-        ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "#/properties/p: oneOf"),
+        ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "#/properties/p: the alternatives"),
         ({"type": "integer", "minimum": 3, "maximum": 2}, "#/properties/p: Unsatisfiable schema"),
     ],
     ids=str,
@@ -265,13 +281,15 @@ def test_lark_and_gbnf(desk: Desk) -> None:
         ("root ::= other", "Rule 'other' not found"),
         ("", "Empty grammar"),
         ("root ::= " + "(" * 20_000, "nested too deeply"),
+        ("start: " + '%json {"type": "object"} ' * 3000, "assertion failed"),
     ],
-    ids=["lark", "gbnf", "empty", "deep"],
+    ids=["lark", "gbnf", "empty", "deep", "large"],
 )
 def test_a_bad_grammar_is_refused(text: str, reason: str, desk: Desk) -> None:
     message = refusal(desk, Grammar("grammar", text))
     assert message.startswith("invalid grammar in format: ")
     assert reason in message
+    assert "backtrace" not in message
 
 
 # --- hostile ones ---------------------------------------------------------------------------
@@ -415,6 +433,16 @@ def test_free_replies_are_what_they_are_alone(backend: LlamaBackend) -> None:
     replies = together.finish()
     assert replies[1].text == alone
     jsonschema.validate(json.loads(replies[2].text), PERSON)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_grammars_stand_back_for_the_evaluation_of_others(desk: Desk) -> None:
+    before = {thread.native_id for thread in threading.enumerate()}
+    desk.ask(request(schema(PERSON)))
+    workers = [thread for thread in threading.enumerate() if thread.native_id not in before]
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert {thread.name.partition("_")[0] for thread in workers} == {"grammar", "mask"}
+    assert all(os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) > own for thread in workers)
 
 
 class SlowVocabulary(FakeBackend):

@@ -141,20 +141,16 @@ def schemas(draw: st.DrawFn, depth: int = 3) -> Any:
     properties = draw(st.dictionaries(names, inner, max_size=3))
     required = [name for name in properties if draw(st.booleans())]
     keywords = draw(st.just({}) | st.fixed_dictionaries({}, optional=unusual(inner)))
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": draw(st.sampled_from([False, False, {"type": "boolean"}])),
-        **keywords,
-    }
+    booleans: Any = {"additionalProperties": {"type": "boolean"}}
+    others = draw(st.sampled_from([{}, {}, {"additionalProperties": False}, booleans]))
+    told: Any = draw(st.sampled_from([{}, {"type": "object"}, {"type": "object"}]))
+    return {**told, "properties": properties, "required": required, **others, **keywords}
 
 
 SHARED = {
     "type": "object",
     "properties": {"next": {"$ref": "#/$defs/shared"}, "n": {"type": "boolean"}},
     "required": ["n"],
-    "additionalProperties": False,
 }
 
 

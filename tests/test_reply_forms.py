@@ -18,7 +18,7 @@ from llamaherd.grammar import (
     Until,
     optional,
 )
-from llamaherd.messages import ToolChoice
+from llamaherd.messages import Tool, ToolChoice
 from llamaherd.prompt.reply_forms import offered_tools, reply_form
 from llamaherd.prompt.template import GoTemplate, PromptTemplate
 from tests.support.forms import derives
@@ -247,3 +247,44 @@ class TestOfferedTools:
     def test_nothing_to_call(self) -> None:
         with pytest.raises(BadRequest, match="tool_choice: there are no tools"):
             offered_tools([], REQUIRED)
+
+
+def test_null_in_a_tool_is_as_good_as_nothing() -> None:
+    without, with_null = (
+        Tool("function", {"name": "get_time", "parameters": {"type": "object", **more}})
+        for more in ({}, {"properties": None, "required": None})
+    )
+    assert form(tools=[with_null], choice=REQUIRED) == form(tools=[without], choice=REQUIRED)
+
+
+KIMI = GoTemplate("{{/* <|tool_calls_section_begin|> */}}{{ .Prompt }}")
+KIMI_ID = "<|tool_call_begin|>functions.{}<|tool_call_argument_begin|>"
+SOLAR = GoTemplate("{{/* <|tool_call:begin|> */}}{{ .Prompt }}")
+SOLAR_ID = "<|tool_call:begin|>{}<|tool_call:name|>get_time<|tool_call:args|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "call"),
+    [
+        (KIMI, "", KIMI_ID.format("get_time:0")),
+        (KIMI, KIMI_ID.format("get_time:0"), KIMI_ID.format("get_time:1")),
+        (
+            KIMI,
+            # The oldest calls may have been dropped.
+            KIMI_ID.format("get_time:9") + KIMI_ID.format("get_weather:10"),
+            KIMI_ID.format("get_time:11"),
+        ),
+        (KIMI, KIMI_ID.format("of_another_kind"), KIMI_ID.format("get_time:0")),
+        (SOLAR, "", SOLAR_ID.format("call_0")),
+        (SOLAR, SOLAR_ID.format("a1b2c3") + SOLAR_ID.format("call_0"), SOLAR_ID.format("call_1")),
+    ],
+)
+def test_ids_of_demanded_calls_are_new_in_the_conversation(
+    template: GoTemplate, prompt: str, call: str
+) -> None:
+    wanted = form(template, prompt, tools=[TIME], choice=REQUIRED)
+    opening, closing = {
+        KIMI: ("<|tool_calls_section_begin|>", "<|tool_call_end|><|tool_calls_section_end|>"),
+        SOLAR: ("<|tool_calls|>", "<|tool_call:end|>"),
+    }[template]
+    assert derives(wanted, opening + call + "{}" + closing)

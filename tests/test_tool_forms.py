@@ -8,11 +8,13 @@ from typing import Any
 import jsonschema
 import pytest
 
+from llamaherd.errors import FormatError
 from llamaherd.grammar import Form
 from llamaherd.llama.binding import LlamaBackend
 from llamaherd.llama.loader import ModelSpec, load
 from llamaherd.messages import Tool, ToolCall
 from llamaherd.prompt.channels import GLIMMER, HARMONY, ChannelParser
+from llamaherd.prompt.parsers import minimax
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.recognise import FALLBACK, TAGGED
 from llamaherd.prompt.parsers.stream import CallFormat, CallParser
@@ -138,3 +140,12 @@ def test_a_parameter_without_a_schema_may_be_anything() -> None:
         if form.name != "gemma":
             for writing in form.writings:
                 assert writing.form(signatures_of([free]), several=True)
+
+
+def test_a_name_that_reads_as_the_end_of_another_tag() -> None:
+    seat = {"type": "object", "properties": {"/seat": {"type": "string"}}}
+    parameters = {"type": "object", "properties": {"seat": seat}}
+    book = Tool("function", {"name": "book", "parameters": parameters})
+    (writing,) = minimax.FORMAT.writings
+    with pytest.raises(FormatError, match=r'tools\["book"\].*/seat: as a tag'):
+        writing.form(signatures_of([book]), several=True)

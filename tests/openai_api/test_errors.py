@@ -76,6 +76,19 @@ class TestErrors:
             "integer_below_min_value",
         )
 
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_a_function_that_is_not_there(self, stream: bool, client: openai.OpenAI) -> None:
+        with pytest.raises(openai.BadRequestError, match='no function "nosuch"') as caught:
+            client.chat.completions.create(
+                model="caller",
+                messages=HELLO,
+                tools=TOOLS,
+                tool_choice={"type": "function", "function": {"name": "nosuch"}},
+                stream=stream,
+            )
+        error = caught.value
+        assert (error.type, error.param) == ("invalid_request_error", "tool_choice")
+
     def test_tokens_that_the_model_does_not_have(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.BadRequestError, match="token 512 is not in the vocabulary"):
             client.completions.create(model="tiny", prompt=[1, 512])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -13,6 +14,9 @@ from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction, ToolCh
 from llamaherd.options import check_options
 
 Think = bool | str | None
+
+#: How much a model may be asked to think; which of them it knows is for its template to say.
+THINKING_LEVELS: Final = ("high", "medium", "low", "max")
 
 #: The most alternatives that are told with a token, Ollama's limit and OpenAI's.
 MAX_TOP_LOGPROBS: Final = 20
@@ -111,14 +115,19 @@ class CreateRequest(Struct):
 
 
 @gojson.described(
-    {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": ["high", "medium", "low"]}]}
+    {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": list(THINKING_LEVELS)}]}
 )
 def _think(value: Any, path: str) -> Think:
-    if isinstance(value, bool) or value in ("high", "medium", "low"):
-        return value  # type: ignore[no-any-return]
-    raise BadRequest(
-        f'invalid think value: {value!r} (must be "high", "medium", "low", true, or false)'
-    )
+    allowed = ", ".join([*(f'"{level}"' for level in THINKING_LEVELS), "true, or false"])
+    match value:
+        case bool():
+            return value
+        case str() if value in THINKING_LEVELS:
+            return value
+        case str():
+            quoted = json.dumps(value, ensure_ascii=False)
+            raise BadRequest(f"invalid think value: {quoted} (must be {allowed})")
+    raise BadRequest(f"think must be a boolean or string ({allowed})")
 
 
 _format: Final = gojson.described(

@@ -132,7 +132,7 @@ for _command in (
                 "--think",
                 default=None,
                 implied="true",
-                help="let the model think: true, false, or high, medium, low",
+                help="let the model think: true, false, or high, medium, low, max",
             ),
             switch("--verbose", help="print timings after the reply"),
         ],

@@ -17,13 +17,14 @@ _FLAG: Final[dict[str, bool | str]] = {
     "high": "high",
     "medium": "medium",
     "low": "low",
+    "max": "max",
 }
 
 
 def think_flag(text: str) -> bool | str:
     """The value of ``--think``; raises ``CommandError`` for one that it can't have."""
     if text not in _FLAG:
-        choices = "true, false, high, medium, or low"
+        choices = "true, false, high, medium, low, or max"
         raise CommandError(f'invalid value for --think: "{text}" (must be {choices})')
     return _FLAG[text]
 

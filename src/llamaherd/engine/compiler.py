@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llamaherd.engine.gbnf import plain
 from llamaherd.engine.lark import LarkWriter
-from llamaherd.engine.schema import Schema, check_multiples, locate, read_schema
+from llamaherd.engine.schemas.narrowing import narrow
+from llamaherd.engine.schemas.parts import Schema
+from llamaherd.engine.schemas.reading import check_multiples, locate, read_schema
 from llamaherd.errors import FormatError
 from llamaherd.grammar import Form, Grammar
 from llamaherd.llama.backend import Backend, TokenTable
@@ -47,6 +49,12 @@ _ANY_OBJECT: Final[Schema] = {"type": "object"}
 
 #: What llguidance ignores and may be ignored: JSON Schema has unknown formats as annotations.
 _HARMLESS: Final = "Unknown format"
+
+#: What llguidance says of a ``oneOf`` that it could only take for an ``anyOf``.
+_OVERLAPPING: Final = "oneOf not fully supported"
+
+#: Follows what llguidance says of limits that it hasn't foreseen.
+_BACKTRACE: Final = "<backtrace>"
 
 #: llguidance's parser of JSON takes about a hundred levels.
 _TOO_DEEP: Final = "recursion limit"
@@ -100,7 +108,7 @@ class Compiler:
         named = [{"name": name, "lark_grammar": text} for name, text in grammars.items()]
         matcher = self._new_matcher(json.dumps({"grammars": named}))
         if problem := matcher.get_error():
-            raise FormatError(f"the reply's form can't be kept: {_first_line([problem])}")
+            raise FormatError(f"the reply's form can't be kept: {_worded([problem])}")
         return matcher
 
     def _leaf(self, grammar: Grammar) -> Schema | str:
@@ -121,7 +129,7 @@ class Compiler:
         except FormatError:
             return _ANY_OBJECT
         matcher, _ = self._try_schema(schema, _ONE_LINE)
-        return _ANY_OBJECT if matcher.get_error() else schema
+        return _ANY_OBJECT if matcher.get_error() else self._narrowed(schema, matcher)[0]
 
     def _compile_schema(self, grammar: Grammar) -> tuple[Schema, LLMatcher]:
         try:
@@ -132,7 +140,15 @@ class Compiler:
         if problem:
             where, why = locate(schema, problem, lambda part: self._try_schema(part, _ONE_LINE)[1])
             raise FormatError(f"invalid JSON schema in {grammar.field}: {where}: {why}")
-        return schema, matcher
+        return self._narrowed(schema, matcher)
+
+    def _narrowed(self, schema: Schema, matcher: LLMatcher) -> tuple[Schema, LLMatcher]:
+        """What is meant by the schema that was compiled to ``matcher``."""
+        narrowed = narrow(schema)
+        if narrowed == schema:
+            return schema, matcher
+        narrow_matcher, problem = self._try_schema(narrowed, _ONE_LINE)
+        return (schema, matcher) if problem else (narrowed, narrow_matcher)
 
     def _try_schema(self, schema: Schema, layout: JsonCompileOptions) -> tuple[LLMatcher, str]:
         """Also what is wrong with the schema, or what of it couldn't be guaranteed."""
@@ -140,16 +156,10 @@ class Compiler:
 
         options: JsonCompileOptions = {**layout, **_STRINGS, **_LENIENT}
         matcher = self._new_matcher(LLMatcher.grammar_from_json_schema(schema, overrides=options))
-        problem = _first_line(
-            [
-                matcher.get_error(),
-                *(
-                    text
-                    for text in matcher.get_grammar_warnings()
-                    if not text.startswith(_HARMLESS)
-                ),
-            ]
+        warnings = (
+            text for text in matcher.get_grammar_warnings() if not text.startswith(_HARMLESS)
         )
+        problem = _worded([matcher.get_error(), *warnings])
         if problem.startswith(_TOO_DEEP):
             raise FormatError("it is nested too deeply")
         return matcher, problem
@@ -160,7 +170,8 @@ class Compiler:
         check_multiples(text)
         matcher = self._new_matcher(LLMatcher.grammar_from_lark(text))
         if problem := matcher.get_error():
-            raise FormatError(f"invalid grammar in format: {problem.strip()}")
+            shown = problem.partition(_BACKTRACE)[0].strip()
+            raise FormatError(f"invalid grammar in format: {shown}")
         return matcher
 
     def _new_matcher(self, grammar: str) -> LLMatcher:
@@ -174,9 +185,15 @@ def _with_settings(schema: Schema, layout: JsonCompileOptions) -> Schema:
     return {**schema, "x-guidance": {**layout, **_STRINGS, **_LENIENT}}
 
 
-def _first_line(texts: Iterable[str]) -> str:
-    """Of the first text that isn't empty."""
-    return next(filter(None, texts), "").partition("\n")[0]
+def _worded(problems: Iterable[str]) -> str:
+    """The first problem that isn't empty, on one line."""
+    problem = next(filter(None, problems), "")
+    if problem.startswith(_OVERLAPPING):
+        return "the alternatives of oneOf can't be told apart"
+    first, _, rest = problem.partition("\n")
+    # Of a regular expression it shows the place on several lines, and then says what is wrong.
+    reason = rest.rpartition("error: ")[2] if first.endswith("regex parse error:") else ""
+    return f"{first} {reason}".rstrip()
 
 
 def _as_lark(text: str) -> str:

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from llamaherd.errors import BadRequest, TemplateRefusal
 from llamaherd.messages import ROLES, Message, Tool
+from llamaherd.prompt.history import shown_messages
 from llamaherd.prompt.template import PromptTemplate, Think, Values
 
 #: What an image is taken to cost in tokens while the prompt is fitted to the context, as Ollama
@@ -140,7 +141,7 @@ class _Window:
     ) -> None:
         self.last = len(messages) - 1
         self._template = template
-        self._messages = messages
+        self._messages = shown_messages(template, messages)
         self._tools = tools
         self._think = think
 

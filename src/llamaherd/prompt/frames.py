@@ -6,9 +6,11 @@
     <|open|>response<|sep|>Hello!<|close|>response<|sep|><|close|>message<|sep|>
     >>>all
     Hello!
+    <think>Hm.</think><response>Hello!</response>
 
 The first is Cohere's, the second Moonshot's Kimi K3, the third Functionary 3.2, whose prompts end
-with ``>>>`` for the model to say whom it addresses.
+with ``>>>`` for the model to say whom it addresses. The last is Granite 3.3, which does so where it
+is asked to think.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from msgspec import Struct
 
 from llamaherd.events import Text
 from llamaherd.grammar import Exactly, Form, InOrder
-from llamaherd.prompt.template import PromptTemplate
+from llamaherd.prompt.tags import Tags, TagSplitter
+from llamaherd.prompt.template import PromptTemplate, Think
 
 
 class Frame(Struct, frozen=True):
@@ -29,7 +32,8 @@ class Frame(Struct, frozen=True):
 
     ``marks`` in a template tell the family. ``dropped`` are further texts that belong to no answer.
     ``begun`` is how both an ``opening`` and a call begin where the prompt has that already. If
-    they are ``always`` there, then also around nothing, before calls.
+    they are ``always`` there, then also around nothing, before calls. Those that come only
+    ``after_thinking`` are ordinary words, which an answer may have elsewhere too.
     """
 
     opening: str
@@ -38,6 +42,7 @@ class Frame(Struct, frozen=True):
     dropped: tuple[str, ...] = ()
     begun: str = ""
     always: bool = False
+    after_thinking: bool = False
 
     def begun_by(self, prompt: str) -> str:
         """What the prompt already has of the reply."""
@@ -68,13 +73,15 @@ _FRAMES: Final = (
         always=True,
     ),
     Frame(">>>all\n", marks=(">>>all", ">>>${recipient}"), begun=">>>"),
+    Frame("<response>", "</response>", marks=("<response></response>",), after_thinking=True),
 )
 
 
 @lru_cache(maxsize=64)
-def frame_of(template: PromptTemplate) -> Frame | None:
+def frame_of(template: PromptTemplate, think: Think = None) -> Frame | None:
     """What models with this template write around their answers, None if nothing."""
-    found = (frame for frame in _FRAMES if all(mark in template.text for mark in frame.marks))
+    possible = (frame for frame in _FRAMES if think or not frame.after_thinking)
+    found = (frame for frame in possible if all(mark in template.text for mark in frame.marks))
     return next(found, None)
 
 
@@ -107,3 +114,25 @@ class Unframer:
         longest = min(len(text), self._longest - 1)
         ends = (text[-length:] for length in range(longest, 0, -1))
         return next((len(end) for end in ends if any(t.startswith(end) for t in self._texts)), 0)
+
+
+class Unwrapper:
+    """Takes a frame of ordinary words from around an answer while it is being written.
+
+    The opening counts at the beginning of the answer alone, and the closing only after it.
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        self._splitter = TagSplitter(Tags(frame.opening, frame.closing))
+
+    def feed(self, text: str) -> list[Text]:
+        return [Text(part.text) for part in self._splitter.feed(text)]
+
+    def finish(self) -> list[Text]:
+        """What was held back because it might have been part of the frame."""
+        return [Text(part.text) for part in self._splitter.finish()]
+
+
+def unframed(frame: Frame) -> Unframer | Unwrapper:
+    """What takes the frame out of a reply."""
+    return Unwrapper(frame) if frame.after_thinking else Unframer(frame)

@@ -10,6 +10,7 @@ tell how much (``reasoning_effort``, ``thinking_effort``, ``reasoning_strength``
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
@@ -18,7 +19,13 @@ from jinja2 import nodes
 
 from llamaherd.errors import TemplateError, TemplateRefusal, Unsupported
 from llamaherd.messages import Message, ToolCall, ToolCallFunction
-from llamaherd.prompt.jinja_messages import CALL_STYLES, CallStyle, conversation
+from llamaherd.prompt.jinja_messages import (
+    CALL_STYLES,
+    CallStyle,
+    conversation,
+    definitions,
+    in_usual_order,
+)
 from llamaherd.prompt.jinja_prices import allowance
 from llamaherd.prompt.jinja_sandbox import BoundedEnvironment
 from llamaherd.prompt.template import Capability, SpecialTokens, Think, Values, collate
@@ -74,16 +81,23 @@ class JinjaTemplate:
         return frozenset(found)
 
     def _find_call_style(self) -> CallStyle:
-        """The first style with which a call's argument gets through, neither quoted nor as repr."""
+        """The first style with which the arguments of all calls get through, or of the first."""
         if "tools" in self.capabilities or "tool_calls" in self.text:
-            for style in CALL_STYLES:
-                try:
-                    text = self._render(conversation(_CALL_PROBE, style), [_TOOL_PROBE], True)
-                except TemplateError:
-                    continue
-                if "probed" in text and "{'probe" not in text and '\\"probed' not in text:
-                    return style
+            for values in (_PROBED, _PROBED[:1]):
+                for style in CALL_STYLES:
+                    if self._shows(values, style):
+                        return style
         return CallStyle()
+
+    def _shows(self, values: Sequence[str], style: CallStyle) -> bool:
+        """Whether calls with these arguments get through, neither quoted nor as Python's repr."""
+        try:
+            text = self._render(conversation(_called_with(values), style), [_TOOL_PROBE], True)
+        except TemplateError:
+            return False
+        return "{'probe" not in text and all(
+            value in text and f'\\"{value}' not in text for value in values
+        )
 
     def render(self, values: Values) -> str:
         """Raises ``Unsupported`` for a suffix, ``TemplateRefusal`` and ``TemplateError``."""
@@ -91,12 +105,19 @@ class JinjaTemplate:
             raise Unsupported("the chat template of this model has no place for a suffix")
         messages = collate(values.messages)
         continued = bool(messages) and _is_open(messages[-1])
-        text = self._render(
-            conversation(messages, self._call_style),
-            [{"type": tool.type, "function": tool.function} for tool in values.tools],
-            not continued,
-            **_thinking(values.think),
-        )
+
+        def rendered(messages: Sequence[Message]) -> str:
+            turns = conversation(messages, self._call_style)
+            tools = definitions(values.tools)
+            return self._render(turns, tools, not continued, **_thinking(values.think))
+
+        try:
+            text = rendered(messages)
+        except TemplateRefusal:
+            ordered = collate(in_usual_order(messages))
+            if ordered == messages:
+                raise
+            text = rendered(ordered)
         if continued:
             text = _cut_after(text, messages[-1].content)
         if self._special.adds_bos and self._special.bos:
@@ -158,14 +179,22 @@ _TOOL_PROBE: Final = {
         "parameters": {"type": "object", "properties": {"probe": {"type": "string"}}},
     },
 }
-_CALL_PROBE: Final = (
-    Message(role="user", content="go"),
-    Message(
-        role="assistant",
-        tool_calls=[ToolCall(ToolCallFunction(name="try", arguments={"probe": "probed"}))],
-    ),
-    Message(role="tool", content="done", tool_name="try"),
-)
+#: What calls are tried with, in one message.
+_PROBED: Final = ("probed", "likewise")
+
+
+def _called_with(values: Sequence[str]) -> list[Message]:
+    """A conversation with a call for each argument, and ids as OpenAI's clients send them."""
+    calls = [
+        ToolCall(ToolCallFunction(name="try", arguments={"probe": value}), f"call_{value}_0001")
+        for value in values
+    ]
+    results = [Message(role="tool", content="done", tool_call_id=call.id) for call in calls]
+    return [
+        Message(role="user", content="go"),
+        Message(role="assistant", tool_calls=calls),
+        *results,
+    ]
 
 
 class _Refused(jinja2.TemplateError):

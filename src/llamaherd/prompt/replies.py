@@ -8,7 +8,7 @@ from typing import Protocol
 from llamaherd.events import Text, Thinking, ToolCalls
 from llamaherd.messages import Tool
 from llamaherd.prompt.channels import ChannelParser, channels_of
-from llamaherd.prompt.frames import Unframer, frame_of
+from llamaherd.prompt.frames import Unframer, Unwrapper, frame_of, unframed
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.recognise import recognise_calls
 from llamaherd.prompt.parsers.stream import CallParser
@@ -45,7 +45,7 @@ class TaggedReplyParser:
         self,
         thinking: TagSplitter | None,
         calls: CallParser | None,
-        frame: Unframer | None = None,
+        frame: Unframer | Unwrapper | None = None,
         begun: str = "",
     ) -> None:
         self._stages: list[_Stage] = [stage for stage in (thinking, frame, calls) if stage]
@@ -77,7 +77,7 @@ def is_plain(template: PromptTemplate, *, tools: Sequence[Tool], think: Think) -
     As in Ollama, thinking is looked for only if it was asked for, calls only if there are tools.
     A model that answers in channels or in a frame always does.
     """
-    framed = channels_of(template) or frame_of(template)
+    framed = channels_of(template) or frame_of(template, think)
     return not tools and not think and not framed
 
 
@@ -93,7 +93,7 @@ def reply_parser(
         tags = thinking_tags(template)
         thinking = TagSplitter(tags, opened=prompt.rstrip().endswith(tags.opening))
     calls = CallParser(recognise_calls(template), toolbox) if tools else None
-    frame = frame_of(template)
+    frame = frame_of(template, think)
     if frame is None:
         return TaggedReplyParser(thinking, calls)
-    return TaggedReplyParser(thinking, calls, Unframer(frame), frame.begun_by(prompt))
+    return TaggedReplyParser(thinking, calls, unframed(frame), frame.begun_by(prompt))

@@ -59,7 +59,7 @@ def reply_form(
         calls = _possible_calls(template, prompt, tools, choice)
     if channels := channels_of(template):
         return _in_channels(channels, calls, grammar)
-    frame = frame_of(template)
+    frame = frame_of(template, think)
     answer: Form | None = grammar
     if frame:
         answer = frame.around(grammar, prompt) if grammar else None
@@ -86,7 +86,8 @@ def _calls(
     if frame := frame_of(template):
         opening = writing.opening.removeprefix(frame.begun_by(prompt))
         writing = msgspec.structs.replace(writing, opening=opening)
-    return writing.form(signatures_of(tools, relaxed=relaxed), several=choice.parallel)
+    signatures = signatures_of(tools, relaxed=relaxed, number=writing.next_number(prompt))
+    return writing.form(signatures, several=choice.parallel)
 
 
 def _possible_calls(

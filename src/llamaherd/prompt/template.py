@@ -22,7 +22,7 @@ from llamaherd.prompt.values import go_messages, go_tools
 #: What a template adds to a model: calling tools, filling in the middle, thinking.
 Capability = Literal["tools", "insert", "thinking"]
 
-#: Whether to think: not said, yes or no, or how much ("low", "medium", "high").
+#: Whether to think: not said, yes or no, or how much ("low", "medium", "high", "max").
 Think = bool | str | None
 
 

@@ -215,6 +215,8 @@ def unreadable(error: LlamaherdError) -> Response:
 
 def failed(error: Exception) -> Response:
     """The answer to a request that couldn't be fulfilled."""
+    if isinstance(error, FieldError):
+        return unreadable(error)
     status, text = error_of(error)
     return _json(error_object(text, "api_error"), status)
 

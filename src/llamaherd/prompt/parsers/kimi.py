@@ -15,12 +15,13 @@ from typing import Final
 
 import msgspec
 
+from llamaherd.grammar import Exactly, Form, InOrder
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.json_values import read_json
 from llamaherd.prompt.parsers.marked import marked
 from llamaherd.prompt.parsers.source import SPACE, Malformed, Reading, Source
 from llamaherd.prompt.parsers.stream import CallFormat
-from llamaherd.prompt.parsers.writing import Writing, named_call
+from llamaherd.prompt.parsers.writing import Signature, Writing
 
 _SECTION: Final = "<|tool_calls_section_begin|>"
 _SECTION_END: Final = "<|tool_calls_section_end|>"
@@ -48,16 +49,22 @@ def _read_call(source: Source, toolbox: Toolbox) -> Reading[None]:
     yield from source.optional(_CALL_END)
 
 
+def _write_call(signature: Signature) -> Form:
+    head = f"{_CALL}functions.{signature.name}:{signature.number}{_ARGUMENTS}"
+    return InOrder((Exactly(head), signature.arguments(), Exactly(_CALL_END)))
+
+
 FORMAT: Final = CallFormat(
     "kimi",
     marked(_CALL, _read_call, _SECTION, _SECTION_END),
     marks=(_SECTION,),
     writings=(
         Writing(
-            named_call(f"{_CALL}functions.", f":0{_ARGUMENTS}", _CALL_END),
+            _write_call,
             opening=_SECTION,
             closing=_SECTION_END,
             several=False,
+            numbered=re.compile(rf"{re.escape(_CALL)}[^<>\s]*:([0-9]{{1,9}})(?![0-9])"),
         ),
     ),
 )

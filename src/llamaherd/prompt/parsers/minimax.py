@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from llamaherd.errors import FormatError
 from llamaherd.grammar import Exactly, Form, InOrder, Repeated, optional
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.json_values import MAX_DEPTH
@@ -139,6 +140,8 @@ def _members(parameters: Iterable[Parameter]) -> Form:
 def _element(parameter: Parameter) -> Form:
     """A value between its tags. Raises ``FormatError``."""
     check_name(parameter)
+    if parameter.name.startswith("/"):
+        raise FormatError(f"{parameter.field}: as a tag this name would be the end of another")
     opening, closing = Exactly(f"{_MARK}<{parameter.name}>"), f"{_MARK}</{parameter.name}>"
     schema = parameter.schema
     if is_text(schema):

@@ -41,7 +41,7 @@ from llamaherd.prompt.parsers.calls import USUAL_KEYS, Keys, Toolbox
 from llamaherd.prompt.parsers.stream import CallFormat, CallParser
 from llamaherd.prompt.parsers.tagged import tagged
 from llamaherd.prompt.parsers.writing import Writing, json_call
-from llamaherd.prompt.template import PromptTemplate, Values
+from llamaherd.prompt.template import GoTemplate, PromptTemplate, Values
 
 #: The formats with tags of their own; the more telling first.
 TAGGED: Final = (
@@ -95,8 +95,21 @@ def recognise_writing(template: PromptTemplate) -> Writing | None:
     return next(marked, writings[-1] if writings else None)
 
 
+@lru_cache(maxsize=64)
+def hides_calls(template: PromptTemplate) -> bool:
+    """Whether a chat template that offers tools leaves out the calls of earlier messages.
+
+    A Go template is taken at its word: Ollama shows its models no more either.
+    """
+    if isinstance(template, GoTemplate) or "tools" not in template.capabilities:
+        return False
+    shown = _conversation(template, _CALL)
+    return shown is not None and _KEY not in shown
+
+
 _NAME: Final = "probed_tool"
-_ARGUMENTS: Final = {"probed_key": "probed_value"}
+_KEY: Final = "probed_key"
+_ARGUMENTS: Final = {_KEY: "probed_value"}
 _FUNCTION: Final = ToolCallFunction(_NAME, dict(_ARGUMENTS))
 _CALL: Final = Message(role="assistant", tool_calls=[ToolCall(_FUNCTION)])
 
@@ -109,7 +122,10 @@ _OTHER_TOOL: Final = Tool(
     {
         "name": "other",
         "description": "other",
-        "parameters": {"type": "object", "properties": {"other": {"type": "string"}}},
+        "parameters": {
+            "type": "object",
+            "properties": {"other": {"type": "string", "description": "other"}},
+        },
     },
 )
 _TOOLBOX: Final = Toolbox([Tool("function", {"name": _NAME})])
@@ -117,16 +133,21 @@ _TOOLBOX: Final = Toolbox([Tool("function", {"name": _NAME})])
 
 def _render(template: PromptTemplate, answer: Message) -> str:
     """A conversation with this answer; empty if the template doesn't take it or hides the call."""
+    text = _conversation(template, answer) or ""
+    return text if answer is not _CALL or _KEY in text else ""
+
+
+def _conversation(template: PromptTemplate, answer: Message) -> str | None:
+    """None if the template doesn't take it."""
     messages = (
         Message(role="user", content="go"),
         answer,
         Message(role="tool", content="done", tool_name=_NAME),
     )
     try:
-        text = template.render(Values(messages=messages, tools=(_OTHER_TOOL,)))
+        return template.render(Values(messages=messages, tools=(_OTHER_TOOL,)))
     except LlamaherdError:
-        return ""
-    return text if answer is not _CALL or "probed_key" in text else ""
+        return None
 
 
 def _reads_back(form: CallFormat, written: str) -> bool:

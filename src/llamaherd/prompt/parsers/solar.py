@@ -10,17 +10,19 @@ without the line break.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
 
+from llamaherd.grammar import Exactly, Form, InOrder
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.json_values import read_json
 from llamaherd.prompt.parsers.marked import marked
 from llamaherd.prompt.parsers.python_calls import NAME
 from llamaherd.prompt.parsers.source import SPACE, Reading, Source
 from llamaherd.prompt.parsers.stream import CallFormat
-from llamaherd.prompt.parsers.writing import Writing, named_call
+from llamaherd.prompt.parsers.writing import Signature, Writing
 
 _CALLS: Final = "<|tool_calls|>"
 _CALL: Final = "<|tool_call:begin|>"
@@ -42,15 +44,21 @@ def _read_call(source: Source, toolbox: Toolbox) -> Reading[None]:
     yield from source.optional(_CALL_END)
 
 
+def _write_call(signature: Signature) -> Form:
+    head = f"{_CALL}call_{signature.number}{_NAME}{signature.name}{_ARGUMENTS}"
+    return InOrder((Exactly(head), signature.arguments(), Exactly(_CALL_END)))
+
+
 FORMAT: Final = CallFormat(
     "solar",
     marked(_CALL, _read_call, _CALLS, ""),
     marks=(_CALL,),
     writings=(
         Writing(
-            named_call(f"{_CALL}call_1{_NAME}", _ARGUMENTS, _CALL_END),
+            _write_call,
             opening=_CALLS,
             several=False,
+            numbered=re.compile(rf"{re.escape(_CALL)}call_([0-9]{{1,9}})(?![0-9])"),
         ),
     ),
 )

@@ -81,13 +81,15 @@ class Parameter(Struct, frozen=True):
 class Signature(Struct, frozen=True):
     """A tool as it is called; ``field`` tells it from the request's others, for errors.
 
-    What of a ``relaxed`` tool's schema can't be guaranteed is left to the model.
+    What of a ``relaxed`` tool's schema can't be guaranteed is left to the model. ``number`` is that
+    of the next call in the conversation, for families whose calls have one.
     """
 
     name: str
     schema: Mapping[str, Any]
     field: str
     relaxed: bool = False
+    number: int = 0
 
     @property
     def quoted(self) -> str:
@@ -161,7 +163,7 @@ class Writing(Struct, frozen=True):
 
     ``mark`` is in what a template writes if it writes calls in this way, rather than in another
     way of the same family. ``names`` are the tools' names that can be written so. Without
-    ``several`` there is one call in a reply.
+    ``several`` there is one call in a reply. ``numbered`` finds the numbers of calls in a prompt.
     """
 
     call: CallForm
@@ -171,6 +173,12 @@ class Writing(Struct, frozen=True):
     mark: str = ""
     names: re.Pattern[str] | None = PLAIN_NAME
     several: bool = True
+    numbered: re.Pattern[str] | None = None
+
+    def next_number(self, prompt: str) -> int:
+        """One that no call in the prompt has: agents know calls by ids that are made of it."""
+        numbers = map(int, self.numbered.findall(prompt)) if self.numbered else ()
+        return max(numbers, default=-1) + 1
 
     def form(self, signatures: Sequence[Signature], *, several: bool) -> Form:
         """At least one call of these tools. Raises ``FormatError``."""
@@ -186,7 +194,9 @@ class Writing(Struct, frozen=True):
         return InOrder((Exactly(self.opening), calls, Exactly(self.closing)))
 
 
-def signatures_of(tools: Sequence[Tool], *, relaxed: bool = False) -> list[Signature]:
+def signatures_of(
+    tools: Sequence[Tool], *, relaxed: bool = False, number: int = 0
+) -> list[Signature]:
     """The tools by their names. Raises ``FormatError`` for one that no call can be of."""
     found: dict[str, Signature] = {}
     for index, tool in enumerate(tools):
@@ -195,11 +205,14 @@ def signatures_of(tools: Sequence[Tool], *, relaxed: bool = False) -> list[Signa
             raise FormatError(f"tools[{index}].function.name: expected the name of a function")
         field = f'tools["{name}"]'
         schema = {} if schema is None else schema
+        if isinstance(schema, dict):
+            # Go's clients write null for lists and maps that are empty.
+            schema = {key: value for key, value in schema.items() if value is not None}
         if not isinstance(schema, dict) or schema.get("type", "object") != "object":
             raise FormatError(f"{field}.parameters: expected the JSON Schema of an object")
         if not _is_object_schema(schema):
             raise FormatError(f"{field}.parameters: properties or required are of the wrong type")
-        found[name] = Signature(name, schema, field, relaxed)
+        found[name] = Signature(name, schema, field, relaxed, number)
     size = sum(len(json.dumps(signature.schema)) for signature in found.values())
     if size > _MOST_BYTES:
         raise FormatError(

@@ -1,0 +1,1 @@
+"""JSON Schemas before they become grammars: what they mean, cost and lack."""
