@@ -42,9 +42,9 @@ READ = ToolCall(ToolCallFunction("files__read", {}), id="call_9")
 
 
 def request(**fields: Any) -> ResponseRequest:
-    return read_response(
-        json.dumps({"model": "m", "input": "hi", "tools": TOOLS, **fields}).encode()
-    )
+    body = json.dumps({"model": "m", "input": "hi", "tools": TOOLS, **fields}).encode()
+    nothing: dict[str, Any] = {}
+    return read_response(body, nothing.__getitem__)
 
 
 def streamed(events: Iterable[Event], **fields: Any) -> list[dict[str, Any]]:

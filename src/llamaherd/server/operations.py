@@ -28,7 +28,7 @@ BYTES: Final = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path.
+    """One method of one path, with the ``parameters`` in it and those of its ``query``.
 
     ``body`` reads the request's body, of whose fields ``required`` must be there. ``reply`` is the
     type of the answer, or its media type where that isn't JSON, None where it is empty. ``lines``
@@ -43,6 +43,7 @@ class Operation:
     body: gojson.Reader | str | None = None
     required: tuple[str, ...] = ()
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lines: bool = False
     events: bool = False
     success: Mapping[int, str] = field(default_factory=lambda: {200: "OK"})
@@ -295,6 +296,19 @@ OPERATIONS: Final = (
         "OpenAI: a response that was stored.",
         responses_objects.Response,
         parameters=_RESPONSE_ID,
+        errors={**UNREADABLE, **_NO_RESPONSE},
+    ),
+    Operation(
+        "get",
+        "/v1/responses/{response_id}/input_items",
+        "OpenAI: what a response that was stored answers.",
+        responses_objects.ItemList,
+        parameters=_RESPONSE_ID,
+        query={
+            "limit": {"type": "integer", "minimum": 1, "maximum": 100},
+            "order": {"enum": ["asc", "desc"]},
+            "after": {"type": "string"},
+        },
         errors={**UNREADABLE, **_NO_RESPONSE},
     ),
     Operation(
