@@ -365,6 +365,7 @@ class TestStoredResponses:
         prompt, *said = listed[: 1 + len(asked.output)]
         assert prompt.type == "message"
         assert prompt.content[0].to_dict() == {"type": "input_text", "text": PROMPT}
+        assert (prompt.role, prompt.status) == ("user", "completed")
         assert [item.to_dict() for item in said] == [item.to_dict() for item in asked.output]
         fed = listed[len(asked.output) + 1 :]
         assert [item.type for item in fed] == ["function_call_output"] * 2

@@ -75,12 +75,14 @@ def _found(item: Any, find: Find) -> Any:
 def told(items: list[Any]) -> list[dict[str, Any]]:
     """Items that ``messages`` takes, with all that clients which look at them again expect.
 
-    Each has a type and an id, and the content of a message is an array of parts.
+    Each has a type, an id and a status, and the content of a message is an array of parts.
     """
     found = []
     for item in items:
         kind = item.get("type") or "message"
-        whole = item | {"type": kind, "id": item.get("id") or new_id(_PREFIXES[kind])}
+        whole = item | {"type": kind}
+        whole["id"] = item.get("id") or new_id(_PREFIXES[kind])
+        whole["status"] = item.get("status") or "completed"
         if kind == "message" and isinstance(item["content"], str):
             part: dict[str, Any] = {"type": "input_text", "text": item["content"]}
             if item["role"] == "assistant":
