@@ -163,6 +163,7 @@ def test_a_stream_that_breaks_off_keeps_what_was_done() -> None:
     assert response["status"] == "failed"
     assert response["error"] == {"code": "server_error", "message": "the runner died"}
     assert [item["type"] for item in response["output"]] == ["function_call"]
+    assert json.loads(encode(reply.failed("too long", "c")))["response"]["error"]["code"] == "c"
 
 
 TAG = WrittenToken(b"</think>\n", -0.1)

@@ -72,7 +72,7 @@ def _found(item: Any, find: Find) -> Any:
     return item
 
 
-def told(items: list[Any]) -> list[dict[str, Any]]:
+def shown(items: list[Any]) -> list[dict[str, Any]]:
     """Items that ``messages`` takes, with all that clients which look at them again expect.
 
     Each has a type, an id and a status, and the content of a message is an array of parts.

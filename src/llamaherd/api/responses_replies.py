@@ -93,10 +93,10 @@ class Reply:
                 yield from self._leave("incomplete" if event.reason == "length" else "completed")
                 yield self._finish(event)
 
-    def failed(self, message: str) -> StreamEvent:
+    def failed(self, message: str, code: str = "server_error") -> StreamEvent:
         """The last event of a stream that breaks off."""
         self.response.status = "failed"
-        self.response.error = ResponseError("server_error", message)
+        self.response.error = ResponseError(code, message)
         return self._lifecycle("response.failed")
 
     def _event(self, kind: str, **fields: Any) -> StreamEvent:

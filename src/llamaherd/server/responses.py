@@ -17,7 +17,7 @@ from llamaherd.api.openai_replies import error_object
 from llamaherd.api.paging import Paging
 from llamaherd.api.replies import encode
 from llamaherd.api.requests import ChatRequest
-from llamaherd.api.responses_items import told
+from llamaherd.api.responses_items import shown
 from llamaherd.api.responses_objects import DeletedResponse, InputTokens, ItemList
 from llamaherd.api.responses_replies import Reply, StreamEvent
 from llamaherd.api.responses_requests import ResponseRequest, read_response
@@ -28,6 +28,9 @@ from llamaherd.server.openai import as_chat_words_it, failed, unreadable
 from llamaherd.server.response_store import ItemNotFound, ResponseStore, Stored
 from llamaherd.server.services import services_of
 from llamaherd.server.streaming import JSON, Deferred, ServerSentEvents, error_of, event
+
+#: By this code agents know that it is time to sum up.
+_TOO_LONG: Final = "context_length_exceeded"
 
 _INPUT_ITEMS: Final = Paging(after="after", default=20, most=100)
 
@@ -98,13 +101,15 @@ class _Exchange:
 
     def last_words(self, error: Exception) -> bytes:
         """The event that ends a stream which breaks off."""
+        if isinstance(error, ContextExceeded):
+            return _sent(self._reply.failed(_too_long(error), _TOO_LONG))
         _, text = error_of(error)
         return _sent(self._reply.failed(text))
 
     def _keep(self) -> None:
         response = self._reply.response
         if response.store:
-            conversation = encode([*told(self._items), *response.output])
+            conversation = encode([*shown(self._items), *response.output])
             output = tuple(item.id for item in response.output)
             self._store.add(response.id, Stored(encode(response), conversation, output))
 
@@ -166,12 +171,8 @@ async def delete(request: Request) -> Response:
 def _refuse(error: Exception) -> Response:
     """The answer to a request that fails before anything was sent; agents go by some codes."""
     match error:
-        case ContextExceeded(tokens=tokens, limit=limit):
-            text = (
-                f"This model's maximum context length is {limit} tokens. "
-                f"However, your messages resulted in {tokens} tokens."
-            )
-            body = error_object(text, "invalid_request_error", "context_length_exceeded")
+        case ContextExceeded():
+            body = error_object(_too_long(error), "invalid_request_error", _TOO_LONG)
         case PreviousResponseNotFound(message=text):
             body = error_object(text, "invalid_request_error", "previous_response_not_found")
         case BadRequest() | ItemNotFound():
@@ -179,6 +180,13 @@ def _refuse(error: Exception) -> Response:
         case _:
             return failed(error)
     return Response(encode(body), BadRequest.status, media_type=JSON)
+
+
+def _too_long(error: ContextExceeded) -> str:
+    return (
+        f"This model's maximum context length is {error.limit} tokens. "
+        f"However, your messages resulted in {error.tokens} tokens."
+    )
 
 
 routes = [
