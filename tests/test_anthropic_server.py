@@ -386,6 +386,8 @@ class TestErrors:
         )
         allowed = answer.headers["access-control-allow-headers"].lower().split(",")
         assert {"x-api-key", "anthropic-version", "anthropic-beta"} <= set(allowed)
+        # The package's tool runner names itself in it.
+        assert "x-stainless-helper" in allowed
 
 
 class TestModels:
