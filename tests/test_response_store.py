@@ -41,11 +41,10 @@ def test_what_has_no_room_at_all_drives_nothing_out() -> None:
 
 
 def stored(*ids: str) -> Stored:
-    items = [{"id": item_id} for item_id in ids]
-    conversation = [{"id": "asked"}, *items]
-    return Stored(
-        msgspec.json.encode({"output": items}), msgspec.json.encode(conversation), tuple(ids)
-    )
+    items = {item_id: {"id": item_id} for item_id in ids}
+    conversation = msgspec.json.encode([{"id": "asked"}, *items.values()])
+    output = {item_id: msgspec.json.encode(item) for item_id, item in items.items()}
+    return Stored(b"response", conversation, output)
 
 
 def test_items_are_found_in_the_response_that_they_came_with() -> None:

@@ -245,6 +245,11 @@ class TestItems:
         assert found.items == [SAID]
         assert found.chat.messages == [Message("assistant", "I said.")]
 
+    def test_what_is_referred_to_twice(self) -> None:
+        reference = {"type": "item_reference", "id": "msg_1"}
+        message = 'input[1].id: "msg_1" is referred to twice'
+        assert refusal(input=[reference, reference]) == message
+
     def test_thoughts_that_were_carried_by_the_client(self) -> None:
         thoughts = {"type": "reasoning", "encrypted_content": carried("Hm – hm."), "summary": []}
         assert conversation(thoughts) == [Message("assistant", thinking="Hm – hm.")]

@@ -14,6 +14,7 @@ from llamaherd.api import openai_messages
 from llamaherd.api.fields import Fields
 from llamaherd.api.responses_objects import new_id
 from llamaherd.api.responses_tools import custom_call, offered_name
+from llamaherd.errors import FieldError
 from llamaherd.messages import Message, ToolCall, ToolCallFunction
 
 _ITEMS: Final = (
@@ -62,14 +63,24 @@ def items_of(request: Fields, find: Find) -> list[Any]:
         return [{"type": "message", "role": "user", "content": value}]
     if value is not None and not isinstance(value, list):
         raise request.wrong("input", "a string or an array of items")
-    return [_found(item, find) for item in request.array("input")]
+    return _with_references(request, request.array("input"), find)
 
 
-def _found(item: Any, find: Find) -> Any:
-    match item:
-        case {"type": "item_reference", "id": str(item_id)}:
-            return find(item_id)
-    return item
+def _with_references(request: Fields, items: list[Any], find: Find) -> list[Any]:
+    """The items with those that are referred to; each once, or a small request could be huge."""
+    found = []
+    referred: set[str] = set()
+    for number, item in enumerate(items):
+        match item:
+            case {"type": "item_reference", "id": str(item_id)}:
+                if item_id in referred:
+                    place = f"{request.element('input', number)}.id"
+                    raise FieldError(f'{place}: "{item_id}" is referred to twice', place)
+                referred.add(item_id)
+                found.append(find(item_id))
+            case _:
+                found.append(item)
+    return found
 
 
 def shown(items: list[Any]) -> list[dict[str, Any]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from llamaherd.errors import NotFound
 
@@ -26,18 +27,19 @@ class ItemNotFound(NotFound):
 
 
 class Stored(Struct, frozen=True):
-    """A response with the conversation up to its end, both as JSON.
+    """A response, the conversation up to its end, and its own items by their ids, all as JSON.
 
-    ``output`` are the ids of the items of the response, with which the conversation ends.
+    The conversation ends with these items.
     """
 
     response: bytes
     conversation: bytes
-    output: tuple[str, ...] = ()
+    output: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
-        return len(self.response) + len(self.conversation) + sum(map(len, self.output))
+        output = sum(len(item_id) + len(item) for item_id, item in self.output.items())
+        return len(self.response) + len(self.conversation) + output
 
     def items(self) -> list[Any]:
         """The items of the conversation, which the next request goes on with."""
@@ -51,8 +53,8 @@ class Stored(Struct, frozen=True):
 
     def item(self, item_id: str) -> dict[str, Any]:
         """One of the items of the response itself."""
-        items: list[dict[str, Any]] = msgspec.json.decode(self.response)["output"]
-        return items[self.output.index(item_id)]
+        item: dict[str, Any] = msgspec.json.decode(self.output[item_id])
+        return item
 
 
 class ResponseStore:

@@ -110,7 +110,7 @@ class _Exchange:
         response = self._reply.response
         if response.store:
             conversation = encode([*shown(self._items), *response.output])
-            output = tuple(item.id for item in response.output)
+            output = {item.id: encode(item) for item in response.output}
             self._store.add(response.id, Stored(encode(response), conversation, output))
 
 
