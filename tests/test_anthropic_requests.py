@@ -138,6 +138,11 @@ class TestThinking:
         wanted = chat(thinking={"type": "adaptive"}, output_config=config)
         assert (wanted.think, wanted.format) == (True, SCHEMA)
 
+    def test_the_older_name_of_a_format(self) -> None:
+        form = {"type": "json_schema", "schema": SCHEMA}
+        assert chat(output_format=form).format == SCHEMA
+        assert chat(output_format=None).format is None
+
     def test_thoughts_may_be_left_out(self) -> None:
         assert request(thinking={"type": "adaptive"}).show_thinking
         assert not request(thinking={"type": "adaptive", "display": "omitted"}).show_thinking
@@ -163,6 +168,7 @@ class TestThinking:
                 {"output_config": {"format": {"type": "json_schema"}}},
                 "output_config.format.schema: expected a JSON Schema object",
             ),
+            ({"output_format": {"type": "xml"}}, "output_format.type: expected"),
         ],
     )
     def test_what_makes_no_sense(self, fields: dict[str, Any], message: str) -> None:
@@ -375,7 +381,7 @@ def test_counting_needs_no_limit() -> None:
 
 _FIELDS = [
     *("model", "max_tokens", "messages", "system", "stream", "temperature", "top_p", "top_k"),
-    *("stop_sequences", "tools", "tool_choice", "thinking", "output_config"),
+    *("stop_sequences", "tools", "tool_choice", "thinking", "output_config", "output_format"),
 ]
 
 

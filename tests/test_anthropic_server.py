@@ -386,3 +386,47 @@ class TestErrors:
         )
         allowed = answer.headers["access-control-allow-headers"].lower().split(",")
         assert {"x-api-key", "anthropic-version", "anthropic-beta"} <= set(allowed)
+        # The package's tool runner names itself in it.
+        assert "x-stainless-helper" in allowed
+
+
+class TestModels:
+    def test_all_of_them(self, client: anthropic.Anthropic) -> None:
+        page = client.models.list()
+        names = [model.id for model in page.data]
+        assert set(names) >= {"tiny:latest", "thinker:latest"}
+        assert (page.first_id, page.last_id, page.has_more) == (names[0], names[-1], False)
+        model = page.data[0]
+        assert (model.type, model.display_name, model.lifecycle) == ("model", names[0], "active")
+        assert model.created_at.year > 2020
+        assert [model.created_at for model in page.data] == sorted(
+            (model.created_at for model in page.data), reverse=True
+        )
+
+    def test_in_pages(self, client: anthropic.Anthropic) -> None:
+        names = [model.id for model in client.models.list()]
+        page = client.models.list(limit=2)
+        assert ([model.id for model in page.data], page.has_more) == (names[:2], True)
+        assert [model.id for model in client.models.list(limit=2)] == names
+        backward = client.models.list(limit=2, before_id=names[-1])
+        assert [model.id for model in backward.data] == names[-3:-1]
+        shown = [*backward.data, *backward.get_next_page().data]
+        assert [model.id for model in shown][:3] == [*names[-3:-1], names[-5]]
+
+    def test_one_of_them(self, client: anthropic.Anthropic) -> None:
+        model = client.models.retrieve("thinker")
+        assert (model.id, model.type) == ("thinker", "model")
+        listed = {model.id: model for model in client.beta.models.list()}
+        assert model.created_at == listed["thinker:latest"].created_at
+
+    def test_one_that_is_not_there(self, client: anthropic.Anthropic) -> None:
+        with pytest.raises(anthropic.NotFoundError, match="model 'nosuch' not found") as caught:
+            client.models.retrieve("nosuch")
+        body: Any = caught.value.body
+        assert body["error"]["type"] == "not_found_error"
+        assert caught.value.request_id == body["request_id"]
+
+    @pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 1001}, {"after_id": "nosuch"}])
+    def test_a_page_that_can_not_be(self, query: Any, client: anthropic.Anthropic) -> None:
+        with pytest.raises(anthropic.BadRequestError, match=f"{next(iter(query))}: expected"):
+            client.models.list(**query)

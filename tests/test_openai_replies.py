@@ -276,6 +276,13 @@ def test_the_last_chunk_of_a_choice_tells_what_was_dropped(dialect: Completions[
     assert "prompt_dropped_count" not in other
 
 
+def test_usage_tells_what_was_thought() -> None:
+    thoughtful = Done("stop", Stats(prompt_eval_count=5, eval_count=9), thinking_count=6)
+    usage = whole(ChatCompletions("m", 2), [thoughtful], [thoughtful])["usage"]
+    assert usage["completion_tokens_details"] == {"reasoning_tokens": 12}
+    assert "completion_tokens_details" not in whole(ChatCompletions("m", 1), [END])["usage"]
+
+
 def test_an_error() -> None:
     assert encode(error_object('model "m" not found', "api_error")) == (
         b'{"error":{"message":"model \\"m\\" not found","type":"api_error",'

@@ -218,9 +218,17 @@ class TestMessages:
         ]
         assert conversation(result | {"name": "other"})[0].tool_name == "other"
 
-    def test_the_older_results_of_functions(self) -> None:
+    def test_the_older_calls_of_functions_and_their_results(self) -> None:
+        function = {"name": "get_time", "arguments": '{"zone": "CET"}'}
+        asked = {"role": "assistant", "content": None, "function_call": function}
         result = {"role": "function", "name": "get_time", "content": "noon"}
-        assert conversation(result) == [Message("tool", "noon", tool_name="get_time")]
+        assert conversation(asked, result) == [
+            Message(
+                "assistant", tool_calls=[ToolCall(ToolCallFunction("get_time", {"zone": "CET"}))]
+            ),
+            Message("tool", "noon", tool_name="get_time"),
+        ]
+        assert conversation(asked | {"function_call": None}) == [Message("assistant")]
 
     @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
     def test_what_the_model_thought(self, field: str) -> None:

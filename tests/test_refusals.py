@@ -17,8 +17,13 @@ from llamaherd.telemetry import Observation, RequestEnded
 FAULT = "internal error: ZeroDivisionError"
 
 
-async def ask(path: str, error: Exception, *, late: bool = False) -> tuple[list[Message], Any]:
-    """What a route is answered with that raises ``error``, after it began to answer if ``late``."""
+async def ask(
+    path: str, error: Exception, *, late: bool = False, **headers: str
+) -> tuple[list[Message], Any]:
+    """What a route is answered with that raises ``error``, after it began to answer if ``late``.
+
+    Of the ``headers`` of the request, ``_`` stands for a hyphen.
+    """
     sent: list[Message] = []
     seen: list[Observation] = []
 
@@ -37,7 +42,10 @@ async def ask(path: str, error: Exception, *, late: bool = False) -> tuple[list[
         "type": "http",
         "method": "GET",
         "path": path,
-        "headers": [(b"x-request-id", b"mine")],
+        "headers": [
+            (b"x-request-id", b"mine"),
+            *((name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()),
+        ],
         "client": None,
     }
     app = RequestIds(AccessLog(Unforeseen(route), routes={}, observe=seen.append))
@@ -68,6 +76,10 @@ async def ask(path: str, error: Exception, *, late: bool = False) -> tuple[list[
             },
         ),
         (
+            "/v1/models-of-mine",
+            {"error": {"message": FAULT, "type": "api_error", "param": None, "code": None}},
+        ),
+        (
             "/v1/messages-of-mine",
             {"error": {"message": FAULT, "type": "api_error", "param": None, "code": None}},
         ),
@@ -82,6 +94,14 @@ async def test_the_shape_is_that_of_the_interface(
     internal, access = caplog.records
     assert (internal.message, internal.exc_info is not None) == ("internal error", True)
     assert access.message.startswith("500 | ")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/tiny"])
+async def test_who_speaks_anthropic_s_interface_is_answered_in_it(path: str) -> None:
+    _, found = await ask(path, StoreError("disk full"), anthropic_version="2023-06-01")
+    error = {"type": "api_error", "message": "disk full"}
+    assert found == {"type": "error", "error": error, "request_id": "mine"}
 
 
 @pytest.mark.anyio

@@ -42,9 +42,9 @@ READ = ToolCall(ToolCallFunction("files__read", {}), id="call_9")
 
 
 def request(**fields: Any) -> ResponseRequest:
-    return read_response(
-        json.dumps({"model": "m", "input": "hi", "tools": TOOLS, **fields}).encode()
-    )
+    body = json.dumps({"model": "m", "input": "hi", "tools": TOOLS, **fields}).encode()
+    nothing: dict[str, Any] = {}
+    return read_response(body, nothing.__getitem__)
 
 
 def streamed(events: Iterable[Event], **fields: Any) -> list[dict[str, Any]]:
@@ -163,6 +163,7 @@ def test_a_stream_that_breaks_off_keeps_what_was_done() -> None:
     assert response["status"] == "failed"
     assert response["error"] == {"code": "server_error", "message": "the runner died"}
     assert [item["type"] for item in response["output"]] == ["function_call"]
+    assert json.loads(encode(reply.failed("too long", "c")))["response"]["error"]["code"] == "c"
 
 
 TAG = WrittenToken(b"</think>\n", -0.1)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamaherd.api.requests import ChatRequest
+from llamaherd.api.responses_items import carried
 from llamaherd.api.responses_requests import ResponseRequest, read_response
 from llamaherd.errors import BadRequest, LlamaherdError
 from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction, ToolChoice
@@ -20,12 +21,14 @@ from tests.support.events import json_values
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"type": "function", "name": "get_weather", "parameters": SCHEMA, "strict": True}
 PATCH = {"type": "custom", "name": "apply_patch", "description": "Patches."}
+SAID = {"type": "message", "id": "msg_1", "role": "assistant", "content": "I said."}
 PICTURE = b"\x89PNG and so on"
 DATA_URL = f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"
 
 
 def request(**fields: Any) -> ResponseRequest:
-    return read_response(json.dumps({"model": "m", "input": "hello"} | fields).encode())
+    body = json.dumps({"model": "m", "input": "hello"} | fields).encode()
+    return read_response(body, {"msg_1": SAID}.__getitem__)
 
 
 def chat(**fields: Any) -> ChatRequest:
@@ -237,6 +240,27 @@ class TestItems:
             Message("tool", "done", tool_name="apply_patch", tool_call_id="call_2"),
         ]
 
+    def test_what_is_only_referred_to(self) -> None:
+        found = request(input=[{"type": "item_reference", "id": "msg_1"}])
+        assert found.items == [SAID]
+        assert found.chat.messages == [Message("assistant", "I said.")]
+
+    def test_what_is_referred_to_twice(self) -> None:
+        reference = {"type": "item_reference", "id": "msg_1"}
+        message = 'input[1].id: "msg_1" is referred to twice'
+        assert refusal(input=[reference, reference]) == message
+
+    def test_thoughts_that_were_carried_by_the_client(self) -> None:
+        thoughts = {"type": "reasoning", "encrypted_content": carried("Hm – hm."), "summary": []}
+        assert conversation(thoughts) == [Message("assistant", thinking="Hm – hm.")]
+        summed_up = thoughts | {"summary": [{"type": "summary_text", "text": "Hm."}]}
+        assert conversation(summed_up) == [Message("assistant", thinking="Hm.")]
+
+    @pytest.mark.parametrize("content", ["gAAAAB", "llamaherd.", "llamaherd.%", "llamaherd./w=="])
+    def test_thoughts_that_only_others_can_read(self, content: str) -> None:
+        thoughts = {"type": "reasoning", "encrypted_content": content, "summary": []}
+        assert conversation(thoughts) == [Message("assistant")]
+
     def test_an_earlier_conversation_comes_before(self) -> None:
         earlier = [call("call_1", "get_weather", "{}")]
         output = {"type": "function_call_output", "call_id": "call_1", "output": "fine"}
@@ -254,10 +278,10 @@ class TestItems:
         [
             ("x", 'input[1]: expected an object, not "x"'),
             (
-                {"type": "item_reference", "id": "msg_1"},
+                {"type": "web_search_call", "id": "ws_1"},
                 'input[1].type: expected "message", "reasoning", "function_call", '
                 '"function_call_output", "custom_tool_call" or "custom_tool_call_output", '
-                'not "item_reference"',
+                'not "web_search_call"',
             ),
             ({"role": "boss", "content": "x"}, 'input[1].role: expected "user", "assistant", "sys'),
             ({"role": "user"}, "input[1].content: expected a string or an array of parts, but"),

@@ -104,6 +104,17 @@ class TestUsage:
         assert usage.prompt_tokens_details is not None
         assert usage.prompt_tokens_details.cached_tokens == usage.prompt_tokens - 1
 
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_what_was_thought(self, stream: bool, client: openai.OpenAI) -> None:
+        fields: Any = {"model": "thinker", "messages": HELLO, "reasoning_effort": "low"}
+        if stream:
+            fields |= {"stream": True, "stream_options": {"include_usage": True}}
+            *_, last = client.chat.completions.create(**fields)
+        else:
+            last = client.chat.completions.create(**fields)
+        spent = last.usage.completion_tokens_details.reasoning_tokens
+        assert 0 < spent < last.usage.completion_tokens
+
     def test_what_was_dropped_of_it(self, client: openai.OpenAI) -> None:
         long = "word " * (2 * CONTEXT)
         usage = client.chat.completions.create(

@@ -283,6 +283,37 @@ class TestThinking:
         spent = response.usage.output_tokens_details.reasoning_tokens
         assert 0 < spent < response.usage.output_tokens
 
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_clients_can_carry_thoughts(self, stream: bool, client: openai.OpenAI) -> None:
+        """Some keep a reasoning item only with what they take for its encrypted content."""
+        asked = get(
+            client,
+            stream=stream,
+            model="thinker",
+            input=PROMPT,
+            store=False,
+            include=["reasoning.encrypted_content"],
+        )
+        thought, said = asked.output
+        assert thought.type == "reasoning"
+        prompt: Any = {"role": "user", "content": PROMPT}
+        item: Any = thought.to_dict()
+        answer: Any = said.to_dict()
+        whole, carried, foreign, nothing = (
+            client.responses.input_tokens.count(
+                model="thinker", input=[prompt, *thoughts, answer]
+            ).input_tokens
+            for thoughts in (
+                [item],
+                [item | {"summary": []}],
+                [item | {"summary": [], "encrypted_content": "gAAAAB"}],
+                [],
+            )
+        )
+        assert whole == carried > foreign == nothing
+        unasked, _ = client.responses.create(model="thinker", input=PROMPT).output
+        assert "encrypted_content" not in unasked.to_dict()
+
     def test_a_model_that_can_not_think_refuses_to_make_an_effort(
         self, client: openai.OpenAI
     ) -> None:
@@ -325,6 +356,59 @@ class TestStoredResponses:
         with pytest.raises(openai.NotFoundError, match="not found"):
             client.responses.retrieve(response.id)
 
+    def test_what_one_of_them_answers_can_be_looked_at(self, client: openai.OpenAI) -> None:
+        asked = client.responses.create(model="caller", input=PROMPT, tools=TOOLS)
+        told = client.responses.create(
+            model="caller", input=results(asked), tools=TOOLS, previous_response_id=asked.id
+        )
+        listed = list(client.responses.input_items.list(told.id, order="asc", limit=2))
+        prompt, *said = listed[: 1 + len(asked.output)]
+        assert prompt.type == "message"
+        assert prompt.content[0].to_dict() == {"type": "input_text", "text": PROMPT}
+        assert (prompt.role, prompt.status) == ("user", "completed")
+        assert [item.to_dict() for item in said] == [item.to_dict() for item in asked.output]
+        fed = listed[len(asked.output) + 1 :]
+        assert [item.type for item in fed] == ["function_call_output"] * 2
+        assert len({item.id for item in listed}) == len(listed)
+        page = client.responses.input_items.list(told.id)
+        assert [item.id for item in page.data] == [item.id for item in reversed(listed)]
+        assert page.has_more is False
+        (original,) = client.responses.input_items.list(asked.id).data
+        assert original.id == prompt.id
+
+    @pytest.mark.parametrize(
+        "query", [{"limit": 0}, {"limit": 101}, {"after": "msg_no"}, {"order": "up"}]
+    )
+    def test_a_page_that_can_not_be(self, query: Any, client: openai.OpenAI) -> None:
+        response = client.responses.create(model="thinker", input=PROMPT)
+        with pytest.raises(openai.BadRequestError, match="expected") as caught:
+            client.responses.input_items.list(response.id, **query)
+        assert caught.value.param in query
+
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_their_items_can_be_referred_to(self, stream: bool, client: openai.OpenAI) -> None:
+        """So do Vercel's AI SDK, and all that is built on it."""
+        asked = get(client, stream=stream, model="caller", input=PROMPT, tools=TOOLS)
+        talk: list[Any] = [
+            {"role": "user", "content": PROMPT},
+            *({"type": "item_reference", "id": item.id} for item in asked.output),
+            *results(asked),
+        ]
+        told = client.responses.create(model="caller", input=talk, tools=TOOLS)
+        talk[1:3] = [item.to_dict() for item in asked.output[:2]]
+        at_once = client.responses.create(model="caller", input=talk, tools=TOOLS)
+        assert read_by(told) == read_by(at_once) > read_by(asked)
+        counted = client.responses.input_tokens.count(model="caller", input=talk, tools=TOOLS)
+        assert counted.input_tokens == read_by(told)
+
+    def test_items_that_are_not_there(self, client: openai.OpenAI) -> None:
+        gone = client.responses.create(model="thinker", input=PROMPT, store=False)
+        for item in gone.output:
+            reference: Any = {"type": "item_reference", "id": item.id}
+            with pytest.raises(openai.NotFoundError, match=f"'{item.id}' not found") as caught:
+                client.responses.create(model="thinker", input=[reference])
+            assert caught.value.type == "invalid_request_error"
+
     def test_what_is_not_there_can_not_go_on(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.BadRequestError, match="'resp_no' not found") as caught:
             client.responses.create(model="tiny", input=PROMPT, previous_response_id="resp_no")
@@ -352,7 +436,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
-            ({"input": [{"type": "item_reference", "id": "x"}]}, r"input\[0\]\.type: expected"),
+            ({"input": [{"type": "web_search_call", "id": "x"}]}, r"input\[0\]\.type: expected"),
             ({"tools": TOOLS}, "does not support tools"),
             ({"input": [{"role": "user", "content": [IMAGE]}]}, "does not support images"),
             (

@@ -50,6 +50,7 @@ _PROMPT: Final = {
         budget_tokens=_count(MIN_BUDGET),
         display={"enum": ["summarized", "omitted"]},
     ),
+    "output_format": _OBJECT,
     "output_config": _object(
         effort={"enum": ["low", "medium", "high", "xhigh", "max"]},
         format=_object(type={"const": "json_schema"}, schema=_OBJECT),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -69,6 +69,24 @@ class TokenCount(Struct):
     """The size of a prompt."""
 
     input_tokens: int
+
+
+class ModelInfo(Struct, tag_field="type", tag="model"):
+    """A model of the store; ``created_at`` is when it last changed."""
+
+    id: str
+    created_at: str
+    display_name: str
+    lifecycle: str = "active"
+
+
+class ModelPage(Struct):
+    """Some of the models; the ids of the first and the last are null where there is none."""
+
+    data: Sequence[ModelInfo]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
 
 
 # --- events of a stream ---------------------------------------------------------------------

@@ -100,7 +100,7 @@ def _chat(fields: Fields) -> ChatRequest:
     return ChatRequest(
         model=fields.needed("model"),
         messages=anthropic_messages.messages(fields),
-        format=_format(fields.object("output_config")),
+        format=_format(fields),
         tools=[_tool(tool) for tool in fields.objects("tools")],
         tool_choice=_tool_choice(fields),
         think=think,
@@ -127,11 +127,17 @@ def _think(fields: Fields) -> Think:
     return True if effort is None else _EFFORTS[effort]
 
 
-def _format(config: Fields) -> Any:
-    """``ChatRequest.format`` for an ``output_config.format``."""
-    if config.get("format") is None:
-        return None
-    wanted = config.object("format")
+def _format(fields: Fields) -> Any:
+    """``ChatRequest.format`` for an ``output_config.format``, once called ``output_format``."""
+    config = fields.object("output_config")
+    if config.get("format") is not None:
+        return _schema(config.object("format"))
+    if fields.get("output_format") is not None:
+        return _schema(fields.object("output_format"))
+    return None
+
+
+def _schema(wanted: Fields) -> dict[str, Any]:
     wanted.one_of("type", ("json_schema",))
     schema = wanted.mapping("schema")
     if schema is None:

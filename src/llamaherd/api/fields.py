@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from llamaherd.api import gojson
-from llamaherd.errors import BadRequest
+from llamaherd.errors import FieldError
 
 INT32_MAX: Final = 2**31 - 1
 
@@ -18,7 +18,7 @@ INT32_MAX: Final = 2**31 - 1
 _SHOWN: Final = 40
 
 
-def wrong(place: str, expected: str, value: Any) -> BadRequest:
+def wrong(place: str, expected: str, value: Any) -> FieldError:
     """The error for a value at ``place`` that isn't what was ``expected``."""
     match value:
         case None:
@@ -30,13 +30,13 @@ def wrong(place: str, expected: str, value: Any) -> BadRequest:
             found = f"not {gojson.json_type(value)}"
         case _:
             found = f"not {value}"
-    return BadRequest(f"{place}: expected {expected}, {found}")
+    return FieldError(f"{place}: expected {expected}, {found}", place)
 
 
 class Fields:
     """The fields of one object. ``index`` is how a place names an element: ``[{}]`` or ``.{}``.
 
-    Everything raises ``BadRequest`` for a value of the wrong kind.
+    Everything raises ``FieldError`` for a value of the wrong kind.
     """
 
     def __init__(self, value: Any, place: str = "", *, index: str = "[{}]") -> None:
@@ -49,7 +49,7 @@ class Fields:
     def place(self, name: str) -> str:
         return f"{self._place}.{name}" if self._place else name
 
-    def wrong(self, name: str, expected: str) -> BadRequest:
+    def wrong(self, name: str, expected: str) -> FieldError:
         """The error for the field as it is."""
         return wrong(self.place(name), expected, self.raw.get(name))
 

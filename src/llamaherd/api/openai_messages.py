@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -62,6 +61,7 @@ _MESSAGE: Final = gojson.object_of(
         "reasoning": gojson.string,
         "reasoning_content": gojson.string,
         "tool_calls": gojson.list_of(_TOOL_CALL, "openai.ToolCall"),
+        "function_call": _FUNCTION,
         "tool_call_id": gojson.string,
         "name": gojson.string,
     },
@@ -82,7 +82,7 @@ def messages(value: Any, path: str) -> list[Message]:
         place = f"messages[{index}]"
         role = given.get("role", "").lower()
         text, images = _content(given.get("content"), role, f"{place}.content")
-        calls = _tool_calls(given.get("tool_calls", ()), f"{place}.tool_calls")
+        calls = _tool_calls(given, place)
         called |= {call.id: call.function.name for call in calls}
         call_id = given.get("tool_call_id", "")
         is_result = role in ("tool", "function")
@@ -147,15 +147,21 @@ def image(url: str, place: str) -> bytes:
         raise _refusal(place, "illegal base64 data") from error
 
 
-def _tool_calls(given: Sequence[dict[str, Any]], place: str) -> list[ToolCall]:
+def _tool_calls(message: dict[str, Any], place: str) -> list[ToolCall]:
+    """The calls of a message; before there were tools, a message had one ``function_call``."""
     calls = []
-    for index, call in enumerate(given):
-        function = call.get("function", {})
-        where = f"{place}[{index}].function.arguments"
-        called_with = arguments(function.get("arguments"), where)
-        name = function.get("name", "")
-        calls.append(ToolCall(ToolCallFunction(name, called_with, index), call.get("id", "")))
+    for index, call in enumerate(message.get("tool_calls", ())):
+        where = f"{place}.tool_calls[{index}].function"
+        function = _called(call.get("function", {}), where, index)
+        calls.append(ToolCall(function, call.get("id", "")))
+    if not calls and "function_call" in message:
+        calls.append(ToolCall(_called(message["function_call"], f"{place}.function_call")))
     return calls
+
+
+def _called(function: dict[str, Any], place: str, index: int = 0) -> ToolCallFunction:
+    called_with = arguments(function.get("arguments"), f"{place}.arguments")
+    return ToolCallFunction(function.get("name", ""), called_with, index)
 
 
 def arguments(value: Any, place: str) -> dict[str, Any]:

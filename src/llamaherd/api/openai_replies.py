@@ -41,6 +41,12 @@ class PromptTokensDetails(Struct, omit_defaults=True):
     dropped_tokens: int = 0
 
 
+class CompletionTokensDetails(Struct):
+    """``reasoning_tokens`` are those of thinking, with their tags."""
+
+    reasoning_tokens: int
+
+
 class Usage(Struct):
     """In tokens; the details are left out where there is nothing to tell."""
 
@@ -48,6 +54,7 @@ class Usage(Struct):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails | UnsetType = UNSET
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
 
 
 class FunctionCall(Struct):
@@ -143,6 +150,7 @@ class Tally:
         self._n = n
         self._prompt = 0
         self._completion = 0
+        self._thinking = 0
         self._cached = 0
         self._dropped = 0
 
@@ -150,6 +158,7 @@ class Tally:
         if done.stats is None:
             return
         self._completion += done.stats.eval_count
+        self._thinking += done.thinking_count
         if index % self._n == 0:
             self._prompt += done.stats.prompt_eval_count
             self._cached += done.cached_count
@@ -160,6 +169,8 @@ class Tally:
         usage = Usage(self._prompt, self._completion, self._prompt + self._completion)
         if self._cached or self._dropped:
             usage.prompt_tokens_details = PromptTokensDetails(self._cached, self._dropped)
+        if self._thinking:
+            usage.completion_tokens_details = CompletionTokensDetails(self._thinking)
         return usage
 
 

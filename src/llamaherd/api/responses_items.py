@@ -5,11 +5,16 @@ What a model says in one go is several items (reasoning, messages, calls); for u
 
 from __future__ import annotations
 
+import base64
+import binascii
+from collections.abc import Callable
 from typing import Any, Final
 
 from llamaherd.api import openai_messages
 from llamaherd.api.fields import Fields
+from llamaherd.api.responses_objects import new_id
 from llamaherd.api.responses_tools import custom_call, offered_name
+from llamaherd.errors import FieldError
 from llamaherd.messages import Message, ToolCall, ToolCallFunction
 
 _ITEMS: Final = (
@@ -28,18 +33,74 @@ _ROLES: Final = {
 }
 _PARTS: Final = ("input_text", "output_text", "input_image", "refusal")
 
+#: What the ids of items of each type begin with, as OpenAI's do.
+_PREFIXES: Final = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+}
+
+#: Marks the ``encrypted_content`` that was made here.
+_CARRIED: Final = "llamaherd."
+
+#: An item by its id. Raises an ``LlamaherdError`` where there is none.
+Find = Callable[[str], dict[str, Any]]
+
 #: A blank line, as in OpenAI's older API; what a model said is put together as it was.
 _BETWEEN_PARTS: Final = "\n\n"
 
 
-def items_of(request: Fields) -> list[Any]:
-    """The ``input`` as items: a text is a user's message. Raises ``BadRequest``."""
+def items_of(request: Fields, find: Find) -> list[Any]:
+    """The ``input`` as items: a text is a user's message, and references are what they refer to.
+
+    Raises ``BadRequest``, and what ``find`` raises.
+    """
     value = request.get("input")
     if isinstance(value, str):
         return [{"type": "message", "role": "user", "content": value}]
     if value is not None and not isinstance(value, list):
         raise request.wrong("input", "a string or an array of items")
-    return request.array("input")
+    return _with_references(request, request.array("input"), find)
+
+
+def _with_references(request: Fields, items: list[Any], find: Find) -> list[Any]:
+    """The items with those that are referred to; each once, or a small request could be huge."""
+    found = []
+    referred: set[str] = set()
+    for number, item in enumerate(items):
+        match item:
+            case {"type": "item_reference", "id": str(item_id)}:
+                if item_id in referred:
+                    place = f"{request.element('input', number)}.id"
+                    raise FieldError(f'{place}: "{item_id}" is referred to twice', place)
+                referred.add(item_id)
+                found.append(find(item_id))
+            case _:
+                found.append(item)
+    return found
+
+
+def shown(items: list[Any]) -> list[dict[str, Any]]:
+    """Items that ``messages`` takes, with all that clients which look at them again expect.
+
+    Each has a type, an id and a status, and the content of a message is an array of parts.
+    """
+    found = []
+    for item in items:
+        kind = item.get("type") or "message"
+        whole = item | {"type": kind}
+        whole["id"] = item.get("id") or new_id(_PREFIXES[kind])
+        whole["status"] = item.get("status") or "completed"
+        if kind == "message" and isinstance(item["content"], str):
+            part: dict[str, Any] = {"type": "input_text", "text": item["content"]}
+            if item["role"] == "assistant":
+                part |= {"type": "output_text", "annotations": []}
+            whole["content"] = [part]
+        found.append(whole)
+    return found
 
 
 def messages(items: list[Any], earlier: int = 0) -> list[Message]:
@@ -110,7 +171,27 @@ class _Conversation:
 def _thoughts(item: Fields) -> str:
     """Of thoughts that both stand there and are summed up, those that stand there."""
     parts = item.objects("content") or item.objects("summary")
+    if not parts:
+        return _brought_back(item.string("encrypted_content"))
     return "".join(part.text("text") for part in parts)
+
+
+def carried(thoughts: str) -> str:
+    """The ``encrypted_content`` in which a client keeps thoughts and brings them back.
+
+    Nothing is encrypted: whoever holds it may read them in the summary too.
+    """
+    return _CARRIED + base64.b64encode(thoughts.encode("utf-8", "replace")).decode()
+
+
+def _brought_back(content: str) -> str:
+    """The thoughts in an ``encrypted_content``; what others encrypted tells us nothing."""
+    if not content.startswith(_CARRIED):
+        return ""
+    try:
+        return base64.b64decode(content.removeprefix(_CARRIED), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""
 
 
 def _content(item: Fields, name: str, between: str) -> tuple[str, list[bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,16 +14,25 @@ ItemStatus = Literal["in_progress", "completed", "incomplete"]
 ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
+def new_id(prefix: str) -> str:
+    """An id of its own for a response, an item or a call."""
+    return f"{prefix}_{secrets.token_hex(24)}"
+
+
 class SummaryText(Struct, tag_field="type", tag="summary_text"):
     text: str
 
 
 class ReasoningItem(Struct, tag_field="type", tag="reasoning"):
-    """The model's thoughts; they stand in the summary, where clients look for them."""
+    """The model's thoughts; they stand in the summary, where clients look for them.
+
+    ``encrypted_content`` is there for clients that keep the item only with it.
+    """
 
     id: str
     status: ItemStatus
     summary: list[SummaryText]
+    encrypted_content: str | UnsetType = UNSET
 
 
 class OutputText(Struct, tag_field="type", tag="output_text"):
@@ -92,6 +102,16 @@ class IncompleteDetails(Struct):
 class ResponseError(Struct):
     code: str
     message: str
+
+
+class ItemList(Struct):
+    """A page of items of any type, with the ids of its first and last; null if there is none."""
+
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+    object: str = "list"
 
 
 class DeletedResponse(Struct):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -11,6 +10,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from llamaherd.api.logprobs import chat_logprobs, delta_logprobs, spelling
+from llamaherd.api.responses_items import carried
 from llamaherd.api.responses_objects import (
     CustomToolCall,
     FunctionCall,
@@ -26,6 +26,7 @@ from llamaherd.api.responses_objects import (
     ResponseError,
     SummaryText,
     Usage,
+    new_id,
 )
 from llamaherd.api.responses_requests import ResponseRequest
 from llamaherd.api.responses_tools import custom_input
@@ -44,10 +45,11 @@ class Reply:
 
     def __init__(self, request: ResponseRequest) -> None:
         self._toolset = request.toolset
+        self._carries_thoughts = request.carries_thoughts
         self._output: list[Item] = []
         self.response: Final = msgspec.structs.replace(
             request.blank,
-            id=_new_id("resp"),
+            id=new_id("resp"),
             created_at=int(time.time()),
             output=self._output,
         )
@@ -74,14 +76,14 @@ class Reply:
             case Text(text):
                 if not isinstance(self._open, OutputMessage):
                     yield from self._leave("completed")
-                    yield from self._enter(OutputMessage(_new_id("msg"), "in_progress", []))
+                    yield from self._enter(OutputMessage(new_id("msg"), "in_progress", []))
                 tokens = spelling(text, event.logprobs)
                 self._tokens += tokens
                 yield self._delta(_TEXT, text, content_index=0, logprobs=delta_logprobs(tokens))
             case Thinking(text):
                 if not isinstance(self._open, ReasoningItem):
                     yield from self._leave("completed")
-                    yield from self._enter(ReasoningItem(_new_id("rs"), "in_progress", []))
+                    yield from self._enter(ReasoningItem(new_id("rs"), "in_progress", []))
                 yield self._delta(_SUMMARY, text, summary_index=0)
             case ToolCalls(calls):
                 yield from self._leave("completed")
@@ -91,10 +93,10 @@ class Reply:
                 yield from self._leave("incomplete" if event.reason == "length" else "completed")
                 yield self._finish(event)
 
-    def failed(self, message: str) -> StreamEvent:
+    def failed(self, message: str, code: str = "server_error") -> StreamEvent:
         """The last event of a stream that breaks off."""
         self.response.status = "failed"
-        self.response.error = ResponseError("server_error", message)
+        self.response.error = ResponseError(code, message)
         return self._lifecycle("response.failed")
 
     def _event(self, kind: str, **fields: Any) -> StreamEvent:
@@ -141,7 +143,8 @@ class Reply:
                     f"{_TEXT}.done", done, content_index=0, text=text, logprobs=told
                 )
             case ReasoningItem(id=item_id):
-                done = ReasoningItem(item_id, status, [SummaryText(text)])
+                kept = carried(text) if self._carries_thoughts else UNSET
+                done = ReasoningItem(item_id, status, [SummaryText(text)], kept)
                 yield self._of_item(f"{_SUMMARY}.done", done, summary_index=0, text=text)
         yield self._part("done", done)
         yield from self._close(done)
@@ -161,7 +164,7 @@ class Reply:
         self._output.append(item)
 
     def _call(self, call: ToolCall) -> Iterator[StreamEvent]:
-        call_id = call.id or _new_id("call")
+        call_id = call.id or new_id("call")
         name, arguments = call.function.name, call.function.arguments
         offer = self._toolset.offer(name)
         namespace: str | UnsetType = UNSET
@@ -170,7 +173,7 @@ class Reply:
             namespace = offer.namespace or UNSET
         if offer is not None and offer.kind == "custom":
             text = custom_input(arguments)
-            begun = CustomToolCall(_new_id("ctc"), "in_progress", call_id, name, "", namespace)
+            begun = CustomToolCall(new_id("ctc"), "in_progress", call_id, name, "", namespace)
             yield self._item("added", begun)
             kind = "response.custom_tool_call_input"
             yield self._of_item(f"{kind}.delta", begun, delta=text)
@@ -178,7 +181,7 @@ class Reply:
             yield from self._close(msgspec.structs.replace(begun, status="completed", input=text))
         else:
             text = msgspec.json.encode(arguments).decode()
-            called = FunctionCall(_new_id("fc"), "in_progress", call_id, name, "", namespace)
+            called = FunctionCall(new_id("fc"), "in_progress", call_id, name, "", namespace)
             yield self._item("added", called)
             kind = "response.function_call_arguments"
             yield self._of_item(f"{kind}.delta", called, delta=text)
@@ -207,7 +210,3 @@ class Reply:
         response.status = "completed"
         response.completed_at = int(time.time())
         return self._lifecycle("response.completed")
-
-
-def _new_id(prefix: str) -> str:
-    return f"{prefix}_{secrets.token_hex(24)}"

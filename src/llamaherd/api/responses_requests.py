@@ -2,7 +2,7 @@
 
 It is translated into the chat requests of our own API. Fields that change nothing here (``user``,
 ``metadata``, ``service_tier``, …) are ignored but for being repeated in the answer, and of
-``include`` whatever isn't about log-probabilities.
+``include`` whatever isn't about log-probabilities or encrypted thoughts.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from llamaherd.api import gojson
 from llamaherd.api.fields import Fields
 from llamaherd.api.openai_requests import EFFORTS
 from llamaherd.api.requests import MAX_TOP_LOGPROBS, ChatRequest
-from llamaherd.api.responses_items import items_of, messages
+from llamaherd.api.responses_items import Find, items_of, messages
 from llamaherd.api.responses_objects import Response
 from llamaherd.api.responses_tools import Toolset, read_tool_choice, read_tools
-from llamaherd.errors import BadRequest
+from llamaherd.errors import FieldError
 from llamaherd.messages import Message
 from llamaherd.options import check_options
 
@@ -29,6 +29,9 @@ _REFUSED: Final = ("background", "conversation", "prompt")
 #: What a request includes to be told of the tokens of its texts.
 _LOGPROBS: Final = "message.output_text.logprobs"
 
+#: What a request includes to get thoughts in a form in which it may bring them back.
+_ENCRYPTED: Final = "reasoning.encrypted_content"
+
 #: The effort of a request that names none.
 _UNSAID: Final = "unsaid"
 
@@ -37,13 +40,15 @@ class ResponseRequest(Struct, frozen=True):
     """``POST /v1/responses``. Models that can think do, unless the request is against it.
 
     ``chat`` has the messages that the input's ``items`` are, without the instructions. ``blank`` is
-    the response with all that the request says.
+    the response with all that the request says. Thoughts are told as ``encrypted_content`` too if
+    ``carries_thoughts``.
     """
 
     chat: ChatRequest
     items: list[Any]
     toolset: Toolset
     blank: Response
+    carries_thoughts: bool = False
 
     def chat_after(self, earlier: list[Any]) -> ChatRequest:
         """The whole conversation, which these items of an earlier response begin.
@@ -56,19 +61,23 @@ class ResponseRequest(Struct, frozen=True):
         if self.blank.instructions:
             conversation = [Message("system", self.blank.instructions), *conversation]
         if not conversation:
-            raise BadRequest("input: expected at least one item")
+            raise FieldError("input: expected at least one item", "input")
         return msgspec.structs.replace(self.chat, messages=conversation)
 
 
-def read_response(body: bytes) -> ResponseRequest:
-    """Raises ``BadRequest``."""
+def read_response(body: bytes, find: Find) -> ResponseRequest:
+    """``find`` knows the items that the request only refers to.
+
+    Raises ``BadRequest``, and what ``find`` raises.
+    """
     fields = Fields(gojson.parse_body(body))
     for name in _REFUSED:
         if fields.get(name):
-            raise BadRequest(f"{name}: not supported")
+            raise FieldError(f"{name}: not supported", name, "unsupported_parameter")
     toolset = read_tools(fields)
     blank = _blank(fields, toolset)
-    items = items_of(fields)
+    items = items_of(fields, find)
+    included = fields.strings("include")
     options: dict[str, Any] = {"temperature": blank.temperature, "top_p": blank.top_p}
     if blank.max_output_tokens is not None:
         options["num_predict"] = blank.max_output_tokens
@@ -83,12 +92,12 @@ def read_response(body: bytes) -> ResponseRequest:
         options=check_options(options),
         think=EFFORTS.get(effort, True),
         think_if_able=effort == _UNSAID,
-        logprobs=_LOGPROBS in fields.strings("include"),
+        logprobs=_LOGPROBS in included,
         top_logprobs=blank.top_logprobs,
         truncate=blank.truncation == "auto",
         shift=False,
     )
-    return ResponseRequest(chat, items, toolset, blank)
+    return ResponseRequest(chat, items, toolset, blank, carries_thoughts=_ENCRYPTED in included)
 
 
 def _blank(fields: Fields, toolset: Toolset) -> Response:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from llamaherd.api.fields import Fields
 from llamaherd.api.tool_choice import read_choice
-from llamaherd.errors import BadRequest
+from llamaherd.errors import FieldError
 from llamaherd.messages import Tool, ToolCallFunction, ToolChoice
 
 _OFFERED: Final = ("function", "custom", "namespace")
@@ -79,7 +79,7 @@ def read_tools(request: Fields) -> Toolset:
     names = [offer.tool.function["name"] for offer in offers]
     for number, name in enumerate(names):
         if name in names[:number]:
-            raise BadRequest(f'tools: there are two tools of the name "{name}"')
+            raise FieldError(f'tools: there are two tools of the name "{name}"', "tools")
     return Toolset(offers, given)
 
 

@@ -28,19 +28,20 @@ from llamaherd.errors import BadRequest, ContextExceeded, LlamaherdError, ModelN
 from llamaherd.events import Event
 from llamaherd.observe import request_id
 from llamaherd.server.bodies import read_request
+from llamaherd.server.refusals import is_anthropic
 from llamaherd.server.services import services_of
 from llamaherd.server.streaming import Deferred, ServerSentEvents, error_of, event
 
 
 class NamedRequest:
-    """ASGI middleware that names the id of a request where Anthropic's clients look for it."""
+    """ASGI middleware that tells Anthropic's clients the id of a request where they look for it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and is_anthropic(scope):
                 MutableHeaders(scope=message)["request-id"] = request_id.get()
             await send(message)
 
@@ -51,13 +52,13 @@ async def messages(request: Request) -> Response:
     try:
         wanted = await read_request(request, read_messages)
     except LlamaherdError as error:
-        return _refuse(error)
+        return refuse(error)
     reply = Reply(wanted)
     events = services_of(request).generation.chat(wanted.chat, reply.prompt_read)
     if wanted.chat.stream:
         parts = _parts(reply, events)
-        return ServerSentEvents(parts, refuse=_refuse, last_words=_last_words)
-    return Deferred(lambda: _whole(reply, events), _refuse)
+        return ServerSentEvents(parts, refuse=refuse, last_words=_last_words)
+    return Deferred(lambda: _whole(reply, events), refuse)
 
 
 async def _parts(reply: Reply, events: AsyncGenerator[Event, None]) -> AsyncIterator[bytes]:
@@ -76,16 +77,16 @@ async def count_tokens(request: Request) -> Response:
     try:
         wanted = await read_request(request, read_count_tokens)
     except LlamaherdError as error:
-        return _refuse(error)
+        return refuse(error)
     generation = services_of(request).generation
 
     async def count() -> Response:
         return _json(TokenCount(await generation.count_chat(wanted)))
 
-    return Deferred(count, _refuse)
+    return Deferred(count, refuse)
 
 
-def _refuse(error: Exception) -> Response:
+def refuse(error: Exception) -> Response:
     """What answers a request that fails before anything was sent."""
     status, body = _error(error)
     return _json(body, status_of(status))

@@ -72,17 +72,17 @@ class ApiKeys:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = None
         if scope["type"] == "http" and self._keys:
-            refused = self._refusal(scope["path"], Headers(scope=scope))
+            refused = self._refusal(scope)
         await (refused or self._app)(scope, receive, send)
 
-    def _refusal(self, path: str, headers: Headers) -> Response | None:
-        needed = needed_role(path)
+    def _refusal(self, scope: Scope) -> Response | None:
+        needed = needed_role(scope["path"])
         if needed is None:
             return None
-        key = shown_key(headers)
+        key = shown_key(Headers(scope=scope))
         if key is None:
             return refusal(
-                path,
+                scope,
                 401,
                 "an API key is needed: Authorization: Bearer KEY",
                 code="invalid_api_key",
@@ -91,7 +91,7 @@ class ApiKeys:
         role = role_of(key, self._keys)
         if role is None:
             return refusal(
-                path,
+                scope,
                 401,
                 "this API key is not known here",
                 code="invalid_api_key",
@@ -99,7 +99,7 @@ class ApiKeys:
             )
         if needed == "admin" and role != "admin":
             return refusal(
-                path,
+                scope,
                 403,
                 "this API key is for inference, an administrator's is needed",
                 code="insufficient_permissions",

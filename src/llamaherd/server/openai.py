@@ -1,14 +1,11 @@
-"""Routes of OpenAI's interface: chat completions, completions and models."""
+"""Routes of OpenAI's interface: chat completions and completions."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from starlette.convertors import PathConvertor, register_url_convertor
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,8 +13,6 @@ from starlette.routing import Route
 from llamaherd.api.openai_replies import (
     ChatCompletions,
     Completions,
-    Model,
-    ModelList,
     Reply,
     TextCompletions,
     Told,
@@ -34,7 +29,6 @@ from llamaherd.api.replies import encode
 from llamaherd.errors import (
     BadRequest,
     FieldError,
-    InvalidName,
     LlamaherdError,
     ModelNotFound,
 )
@@ -43,7 +37,7 @@ from llamaherd.generation.generation import Generation
 from llamaherd.generation.scoring import ScoresOfPrompt
 from llamaherd.server.bodies import read_request
 from llamaherd.server.interleave import interleave
-from llamaherd.server.services import Services, services_of
+from llamaherd.server.services import services_of
 from llamaherd.server.streaming import (
     JSON,
     Deferred,
@@ -51,7 +45,6 @@ from llamaherd.server.streaming import (
     error_of,
     event,
 )
-from llamaherd.store.names import Name
 
 #: Ends every stream.
 DONE = event(b"[DONE]")
@@ -172,38 +165,7 @@ async def _whole(
     async with aclosing(interleave(choices)) as events:
         async for index, one in events:
             found[index].append(one)
-    return _json(dialect.whole(found))
-
-
-async def models(request: Request) -> Response:
-    found = await asyncio.to_thread(services_of(request).library.list)
-    data = [_model(model.name.short, model.name, model.modified_at) for model in found]
-    return _json(ModelList("list", data))
-
-
-async def model(request: Request) -> Response:
-    wanted = request.path_params["model"]
-    if not wanted:
-        raise HTTPException(404)
-    try:
-        return _json(await asyncio.to_thread(_retrieve, services_of(request), wanted))
-    except ModelNotFound as error:
-        body = error_object(error.message, "api_error", "model_not_found", param="model")
-        return _json(body, error.status)
-    except LlamaherdError as error:
-        return failed(error)
-
-
-def _retrieve(services: Services, wanted: str) -> Model:
-    try:
-        stored = services.library.manifest(Name.parse(wanted))
-    except (InvalidName, ModelNotFound):
-        raise ModelNotFound(wanted) from None
-    return _model(wanted, stored.name, stored.modified_at)
-
-
-def _model(shown: str, name: Name, modified_at: int) -> Model:
-    return Model(shown, "model", modified_at // 10**9, name.namespace)
+    return json_line(dialect.whole(found))
 
 
 def unreadable(error: LlamaherdError) -> Response:
@@ -218,7 +180,7 @@ def failed(error: Exception) -> Response:
     if isinstance(error, FieldError):
         return unreadable(error)
     status, text = error_of(error)
-    return _json(error_object(text, "api_error"), status)
+    return json_line(error_object(text, "api_error"), status)
 
 
 def _last_words(error: Exception) -> bytes:
@@ -235,21 +197,12 @@ def as_chat_words_it(error: Exception, model: str) -> Exception:
     return ModelNotFound(model, f'model "{model}" not found, try pulling it first')
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def json_line(value: Any, status: int = 200) -> Response:
+    """An answer of one JSON value, with a line break as Ollama's."""
     return Response(encode(value) + b"\n", status, headers={"content-type": "application/json"})
 
-
-class _AnyText(PathConvertor):
-    """The rest of a path, line breaks too, which Starlette's own leaves out."""
-
-    regex = "(?s:.*)"
-
-
-register_url_convertor("any", _AnyText())
 
 routes = [
     Route("/v1/chat/completions", chat_completions, methods=["POST"]),
     Route("/v1/completions", completions, methods=["POST"]),
-    Route("/v1/models", models, methods=["GET"]),
-    Route("/v1/models/{model:any}", model, methods=["GET"]),
 ]

@@ -77,10 +77,11 @@ def document() -> Mapping[str, Any]:
 
 def _described(operation: Operation, components: Components) -> dict[str, Any]:
     found: dict[str, Any] = {"summary": operation.summary}
-    if operation.parameters:
+    if operation.parameters or operation.query:
         found["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": schema}
-            for name, schema in operation.parameters.items()
+            {"name": name, "in": place, "required": place == "path", "schema": schema}
+            for place, named in (("path", operation.parameters), ("query", operation.query))
+            for name, schema in named.items()
         ]
     if operation.body is not None:
         found["requestBody"] = {"required": True, "content": _body(operation)}

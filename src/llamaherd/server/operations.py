@@ -28,7 +28,7 @@ BYTES: Final = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path.
+    """One method of one path, with the ``parameters`` in it and those of its ``query``.
 
     ``body`` reads the request's body, of whose fields ``required`` must be there. ``reply`` is the
     type of the answer, or its media type where that isn't JSON, None where it is empty. ``lines``
@@ -43,6 +43,7 @@ class Operation:
     body: gojson.Reader | str | None = None
     required: tuple[str, ...] = ()
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lines: bool = False
     events: bool = False
     success: Mapping[int, str] = field(default_factory=lambda: {200: "OK"})
@@ -265,12 +266,17 @@ OPERATIONS: Final = (
         required=("model", "query", "documents"),
         errors=RANKS,
     ),
-    Operation("get", "/v1/models", "OpenAI: the models of the store.", openai_replies.ModelList),
+    Operation(
+        "get",
+        "/v1/models",
+        "OpenAI, or Anthropic if a header anthropic-version is there: the models of the store.",
+        openai_replies.ModelList | anthropic_replies.ModelPage,
+    ),
     Operation(
         "get",
         "/v1/models/{model}",
-        "OpenAI: one model.",
-        openai_replies.Model,
+        "OpenAI, or Anthropic if a header anthropic-version is there: one model.",
+        openai_replies.Model | anthropic_replies.ModelInfo,
         parameters={"model": {"type": "string", "minLength": 1}},
         errors=NOT_FOUND,
     ),
@@ -295,6 +301,19 @@ OPERATIONS: Final = (
         "OpenAI: a response that was stored.",
         responses_objects.Response,
         parameters=_RESPONSE_ID,
+        errors={**UNREADABLE, **_NO_RESPONSE},
+    ),
+    Operation(
+        "get",
+        "/v1/responses/{response_id}/input_items",
+        "OpenAI: what a response that was stored answers.",
+        responses_objects.ItemList,
+        parameters=_RESPONSE_ID,
+        query={
+            "limit": {"type": "integer", "minimum": 1, "maximum": 100},
+            "order": {"enum": ["asc", "desc"]},
+            "after": {"type": "string"},
+        },
         errors={**UNREADABLE, **_NO_RESPONSE},
     ),
     Operation(

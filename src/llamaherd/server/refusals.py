@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,6 +13,7 @@ from llamaherd.observe import request_id
 from llamaherd.server.streaming import error_of, json_response
 
 ANTHROPIC: Final = "/v1/messages"
+_MODELS: Final = "/v1/models"
 _OPENAI: Final = "/v1/"
 
 #: OpenAI's and Anthropic's kinds of errors by status; any other error is the server's.
@@ -21,22 +23,37 @@ _KINDS: Final = {
 }
 
 
+def is_anthropic(scope: Scope) -> bool:
+    """Whether a request is one of Anthropic's interface.
+
+    Its clients ask for models on OpenAI's paths, but say which version of their API they speak.
+    """
+    path = scope["path"]
+    if _is_below(path, _MODELS):
+        return "anthropic-version" in Headers(scope=scope)
+    return _is_below(path, ANTHROPIC)
+
+
+def _is_below(path: str, top: str) -> bool:
+    return path == top or path.startswith(top + "/")
+
+
 def refusal(
-    path: str, status: int, message: str, *, code: str | None = None, **headers: str
+    scope: Scope, status: int, message: str, *, code: str | None = None, **headers: str
 ) -> Response:
     """An error response; ``code`` is OpenAI's word for the reason, ``headers`` with ``_`` for -."""
-    response = json_response(_body(path, status, message, code), status)
+    response = json_response(_body(scope, status, message, code), status)
     for name, value in headers.items():
         response.headers[name.replace("_", "-")] = value
     return response
 
 
-def _body(path: str, status: int, message: str, code: str | None) -> Mapping[str, Any]:
+def _body(scope: Scope, status: int, message: str, code: str | None) -> Mapping[str, Any]:
     openai, anthropic = _KINDS.get(status, ("api_error", "api_error"))
-    if path == ANTHROPIC or path.startswith(ANTHROPIC + "/"):
+    if is_anthropic(scope):
         error = {"type": anthropic, "message": message}
         return {"type": "error", "error": error, "request_id": request_id.get()}
-    if path.startswith(_OPENAI):
+    if scope["path"].startswith(_OPENAI):
         return {"error": {"message": message, "type": openai, "param": None, "code": code}}
     return {"error": message}
 
@@ -65,4 +82,4 @@ class Unforeseen:
             # The server closes a connection whose answer breaks off, which tells the client.
             if started:
                 raise
-            await refusal(scope["path"], status, text)(scope, receive, send)
+            await refusal(scope, status, text)(scope, receive, send)

@@ -5,25 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from llamaherd.api.fields import Fields
 from llamaherd.api.openai_replies import error_object
+from llamaherd.api.paging import Paging
 from llamaherd.api.replies import encode
 from llamaherd.api.requests import ChatRequest
-from llamaherd.api.responses_objects import DeletedResponse, InputTokens
+from llamaherd.api.responses_items import shown
+from llamaherd.api.responses_objects import DeletedResponse, InputTokens, ItemList
 from llamaherd.api.responses_replies import Reply, StreamEvent
 from llamaherd.api.responses_requests import ResponseRequest, read_response
 from llamaherd.errors import BadRequest, ContextExceeded, LlamaherdError, NotFound
 from llamaherd.events import Done, Event
 from llamaherd.server.bodies import read_request
 from llamaherd.server.openai import as_chat_words_it, failed, unreadable
-from llamaherd.server.response_store import ResponseStore
+from llamaherd.server.response_store import ItemNotFound, ResponseStore, Stored
 from llamaherd.server.services import services_of
 from llamaherd.server.streaming import JSON, Deferred, ServerSentEvents, error_of, event
+
+#: By this code agents know that it is time to sum up.
+_TOO_LONG: Final = "context_length_exceeded"
+
+_INPUT_ITEMS: Final = Paging(after="after", default=20, most=100)
 
 
 class PreviousResponseNotFound(BadRequest):
@@ -33,24 +42,24 @@ class PreviousResponseNotFound(BadRequest):
 async def respond(request: Request) -> Response:
     services = services_of(request)
     try:
-        wanted = await read_request(request, read_response)
-        exchange = await _exchange(wanted, services.responses)
+        exchange = await _exchange(request, services.responses)
     except LlamaherdError as error:
         return _refuse(error)
     events = services.generation.chat(exchange.chat)
 
     def refuse(error: Exception) -> Response:
-        return _refuse(as_chat_words_it(error, wanted.chat.model))
+        return _refuse(as_chat_words_it(error, exchange.chat.model))
 
-    if wanted.chat.stream:
+    if exchange.chat.stream:
         return ServerSentEvents(
             exchange.stream(events), refuse=refuse, last_words=exchange.last_words
         )
     return Deferred(lambda: exchange.whole(events), refuse)
 
 
-async def _exchange(wanted: ResponseRequest, store: ResponseStore) -> _Exchange:
-    """Raises ``BadRequest``. Long conversations are put together in a thread."""
+async def _exchange(request: Request, store: ResponseStore) -> _Exchange:
+    """Long conversations are put together in a thread. Raises ``BadRequest``, ``ItemNotFound``."""
+    wanted = await read_request(request, partial(read_response, find=store.item))
     previous = wanted.blank.previous_response_id
     if previous is None:
         return _Exchange(wanted, wanted.items, wanted.chat_after([]), store)
@@ -92,14 +101,17 @@ class _Exchange:
 
     def last_words(self, error: Exception) -> bytes:
         """The event that ends a stream which breaks off."""
+        if isinstance(error, ContextExceeded):
+            return _sent(self._reply.failed(_too_long(error), _TOO_LONG))
         _, text = error_of(error)
         return _sent(self._reply.failed(text))
 
     def _keep(self) -> None:
         response = self._reply.response
         if response.store:
-            conversation = encode([*self._items, *response.output])
-            self._store.add(response.id, encode(response), conversation)
+            conversation = encode([*shown(self._items), *response.output])
+            output = {item.id: encode(item) for item in response.output}
+            self._store.add(response.id, Stored(encode(response), conversation, output))
 
 
 def _sent(told: StreamEvent) -> bytes:
@@ -109,8 +121,7 @@ def _sent(told: StreamEvent) -> bytes:
 async def count_tokens(request: Request) -> Response:
     services = services_of(request)
     try:
-        wanted = await read_request(request, read_response)
-        chat = (await _exchange(wanted, services.responses)).chat
+        chat = (await _exchange(request, services.responses)).chat
     except LlamaherdError as error:
         return _refuse(error)
 
@@ -118,7 +129,7 @@ async def count_tokens(request: Request) -> Response:
         counted = InputTokens(await services.generation.count_chat(chat))
         return Response(encode(counted), media_type=JSON)
 
-    return Deferred(count, lambda error: _refuse(as_chat_words_it(error, wanted.chat.model)))
+    return Deferred(count, lambda error: _refuse(as_chat_words_it(error, chat.model)))
 
 
 async def retrieve(request: Request) -> Response:
@@ -129,6 +140,23 @@ async def retrieve(request: Request) -> Response:
     except LlamaherdError as error:
         return unreadable(error)
     return Response(stored.response, media_type=JSON)
+
+
+async def input_items(request: Request) -> Response:
+    """What a stored response answers, the latest item first unless ``order`` is "asc"."""
+    query = Fields(dict(request.query_params))
+    try:
+        stored = services_of(request).responses.get(request.path_params["response_id"])
+        items = await asyncio.to_thread(stored.input_items)
+        if query.one_of("order", ("asc", "desc"), "desc") == "desc":
+            items.reverse()
+        page = _INPUT_ITEMS.page(query, items, lambda item: item["id"])
+    except LlamaherdError as error:
+        return unreadable(error)
+    ids = [item["id"] for item in page.items]
+    first, last = (ids[0], ids[-1]) if ids else (None, None)
+    listed = ItemList(list(page.items), first, last, page.has_more)
+    return Response(encode(listed), media_type=JSON)
 
 
 async def delete(request: Request) -> Response:
@@ -143,24 +171,28 @@ async def delete(request: Request) -> Response:
 def _refuse(error: Exception) -> Response:
     """The answer to a request that fails before anything was sent; agents go by some codes."""
     match error:
-        case ContextExceeded(tokens=tokens, limit=limit):
-            text = (
-                f"This model's maximum context length is {limit} tokens. "
-                f"However, your messages resulted in {tokens} tokens."
-            )
-            body = error_object(text, "invalid_request_error", "context_length_exceeded")
+        case ContextExceeded():
+            body = error_object(_too_long(error), "invalid_request_error", _TOO_LONG)
         case PreviousResponseNotFound(message=text):
             body = error_object(text, "invalid_request_error", "previous_response_not_found")
-        case BadRequest():
+        case BadRequest() | ItemNotFound():
             return unreadable(error)
         case _:
             return failed(error)
     return Response(encode(body), BadRequest.status, media_type=JSON)
 
 
+def _too_long(error: ContextExceeded) -> str:
+    return (
+        f"This model's maximum context length is {error.limit} tokens. "
+        f"However, your messages resulted in {error.tokens} tokens."
+    )
+
+
 routes = [
     Route("/v1/responses", respond, methods=["POST"]),
     Route("/v1/responses/input_tokens", count_tokens, methods=["POST"]),
+    Route("/v1/responses/{response_id}/input_items", input_items, methods=["GET"]),
     Route("/v1/responses/{response_id}", retrieve, methods=["GET"]),
     Route("/v1/responses/{response_id}", delete, methods=["DELETE"]),
 ]

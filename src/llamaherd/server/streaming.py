@@ -10,7 +10,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 
 JSON: Final = "application/json; charset=utf-8"
 NDJSON: Final = "application/x-ndjson"
+
+#: After so many seconds without an event, a stream of them says that it is still there. Proxies
+#: commonly wait for a minute, and Node's HTTP client for five.
+PATIENCE: Final = 30.0
 
 
 def json_response(value: Any, status: int = 200) -> Response:
@@ -105,6 +109,7 @@ class Parts(WatchedResponse):
 
     An error before the first part is an ordinary error response, made by ``refuse``, unless
     ``late_errors``; once the status has gone out, what ``last_words`` makes of it ends the body.
+    ``sign_of_life`` is sent whenever nothing else was for ``patience`` seconds, if it isn't empty.
     """
 
     def __init__(
@@ -116,6 +121,8 @@ class Parts(WatchedResponse):
         refuse: Callable[[Exception], Response],
         last_words: Callable[[Exception], bytes],
         late_errors: bool = False,
+        sign_of_life: bytes = b"",
+        patience: float = PATIENCE,
     ) -> None:
         super().__init__()
         self._values = values
@@ -124,31 +131,73 @@ class Parts(WatchedResponse):
         self._refuse = refuse
         self._last_words = last_words
         self._late_errors = late_errors
-        self._started = False
+        self._sign_of_life = sign_of_life
+        self._patience = patience
 
     async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = _Body(send, self._content_type)
         try:
-            async for value in self._values:
-                await self._send(send, self._part(value))
+            async with self._kept_alive(body):
+                async for value in self._values:
+                    await body.add(self._part(value))
         except Exception as error:
-            if not self._started and not self._late_errors:
+            if not body.started and not self._late_errors:
                 await self._refuse(error)(scope, receive, send)
                 return
-            await self._send(send, self._last_words(error))
+            await body.add(self._last_words(error))
         finally:
             await _close(self._values)
-        await self._start(send)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await body.end()
 
-    async def _start(self, send: Send) -> None:
-        if not self._started:
-            self._started = True
-            headers = [(b"content-type", self._content_type)]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
+    @asynccontextmanager
+    async def _kept_alive(self, body: _Body) -> AsyncGenerator[None, None]:
+        if not self._sign_of_life:
+            yield
+            return
+        signs = asyncio.ensure_future(self._give_signs(body))
+        try:
+            yield
+        finally:
+            signs.cancel()
+            await asyncio.wait((signs,))
+        if not signs.cancelled():
+            signs.result()
 
-    async def _send(self, send: Send, part: bytes) -> None:
-        await self._start(send)
-        await send({"type": "http.response.body", "body": part, "more_body": True})
+    async def _give_signs(self, body: _Body) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            rest = body.last_added + self._patience - clock()
+            if rest > 0:
+                await asyncio.sleep(rest)
+            else:
+                await body.add(self._sign_of_life)
+
+
+class _Body:
+    """What is sent of a body, by whichever task: the head, and then one part at a time."""
+
+    def __init__(self, send: Send, content_type: bytes) -> None:
+        self._send = send
+        self._content_type = content_type
+        self._clock = asyncio.get_running_loop().time
+        self._turn = asyncio.Lock()
+        self.started = False
+        self.last_added = self._clock()
+
+    async def add(self, part: bytes) -> None:
+        await self._add(part, more=True)
+
+    async def end(self) -> None:
+        await self._add(b"", more=False)
+
+    async def _add(self, part: bytes, *, more: bool) -> None:
+        async with self._turn:
+            if not self.started:
+                self.started = True
+                headers = [(b"content-type", self._content_type)]
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._send({"type": "http.response.body", "body": part, "more_body": more})
+            self.last_added = self._clock()
 
 
 class Lines(Parts):
@@ -172,7 +221,8 @@ def _line(value: Any) -> bytes:
 class ServerSentEvents(Parts):
     """A stream of ``event``s, with an error at any time as the dialect has it.
 
-    The format is that of the HTML standard, section "server-sent events".
+    The format is that of the HTML standard, section "server-sent events". Reading a long prompt can
+    take minutes; comments in between keep clients and proxies from giving up.
     """
 
     def __init__(
@@ -181,6 +231,7 @@ class ServerSentEvents(Parts):
         *,
         refuse: Callable[[Exception], Response],
         last_words: Callable[[Exception], bytes],
+        patience: float = PATIENCE,
     ) -> None:
         super().__init__(
             events,
@@ -188,6 +239,8 @@ class ServerSentEvents(Parts):
             media_type="text/event-stream",
             refuse=refuse,
             last_words=last_words,
+            sign_of_life=b": still at work\n\n",
+            patience=patience,
         )
 
 
