@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 from llamaherd.api import gojson, openai_replies, replies
 from llamaherd.api.agent_schemas import BODIES
 from llamaherd.api.anthropic_requests import read_count_tokens, read_messages
-from llamaherd.api.responses_requests import read_response
+from llamaherd.api.responses_requests import ResponseRequest, read_response
 from llamaherd.api.schema import Components, options_schema, schema_of
 from llamaherd.errors import BadRequest, OptionError
 from llamaherd.options import OPTIONS, check_options
@@ -174,13 +174,18 @@ REFUSED = {
 }
 
 
+def read_found_response(body: bytes) -> ResponseRequest:
+    """No item is only referred to."""
+    return read_response(body, {}.__getitem__)
+
+
 @pytest.mark.parametrize(
     ("path", "read", "request_"),
     [
         ("/v1/messages", read_messages, {**CONVERSATION, "max_tokens": 4000}),
         ("/v1/messages/count_tokens", read_count_tokens, CONVERSATION),
-        ("/v1/responses", read_response, RESPONSE),
-        ("/v1/responses/input_tokens", read_response, RESPONSE),
+        ("/v1/responses", read_found_response, RESPONSE),
+        ("/v1/responses/input_tokens", read_found_response, RESPONSE),
     ],
 )
 def test_what_is_read_of_agents_is_described(
