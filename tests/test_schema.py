@@ -176,7 +176,8 @@ REFUSED = {
 
 def read_found_response(body: bytes) -> ResponseRequest:
     """No item is only referred to."""
-    return read_response(body, {}.__getitem__)
+    items: dict[str, dict[str, Any]] = {}
+    return read_response(body, items.__getitem__)
 
 
 @pytest.mark.parametrize(
