@@ -250,6 +250,11 @@ class TestItems:
         message = 'input[1].id: "msg_1" is referred to twice'
         assert refusal(input=[reference, reference]) == message
 
+    @pytest.mark.parametrize("named", [{}, {"id": 5}])
+    def test_what_is_referred_to_needs_an_id(self, named: dict[str, Any]) -> None:
+        message = refusal(input=[{"type": "item_reference", **named}])
+        assert message.startswith("input[0].id: expected a string")
+
     def test_thoughts_that_were_carried_by_the_client(self) -> None:
         thoughts = {"type": "reasoning", "encrypted_content": carried("Hm – hm."), "summary": []}
         assert conversation(thoughts) == [Message("assistant", thinking="Hm – hm.")]

@@ -72,9 +72,11 @@ def _with_references(request: Fields, items: list[Any], find: Find) -> list[Any]
     referred: set[str] = set()
     for number, item in enumerate(items):
         match item:
-            case {"type": "item_reference", "id": str(item_id)}:
+            case {"type": "item_reference"}:
+                reference = Fields(item, request.element("input", number))
+                item_id = reference.text("id")
                 if item_id in referred:
-                    place = f"{request.element('input', number)}.id"
+                    place = reference.place("id")
                     raise FieldError(f'{place}: "{item_id}" is referred to twice', place)
                 referred.add(item_id)
                 found.append(find(item_id))
