@@ -61,7 +61,10 @@ def gpu_backends(library_folder: Path | None = None) -> frozenset[str]:
 
 
 def find_gpus() -> Found:
-    """Asked in a child process, because a driver may crash and its memory would stay taken."""
+    """The accelerators, none where the engine's build knows none or their driver fails.
+
+    Asked in a child process, because a driver may crash and its memory would stay taken.
+    """
     if not gpu_backends():
         return Found()
     command = [sys.executable, "-P", "-m", "llamaherd.llama.devices"]
