@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from llamaherd.errors import BadRequest, TemplateError
 from llamaherd.llama.loader import ModelSpec, load
-from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
+from llamaherd.messages import Message, Think, Tool, ToolCall, ToolCallFunction
 from llamaherd.prompt.builder import IMAGE_TOKENS, Prompt, chat_prompt, generate_prompt, run
 from llamaherd.prompt.jinja import JinjaTemplate
-from llamaherd.prompt.template import USUAL_TOKENS, GoTemplate, PromptTemplate, Think, Values
+from llamaherd.prompt.template import USUAL_TOKENS, GoTemplate, PromptTemplate, Values
 from tests.support.models import write_model
 
 DATA: dict[str, Any] = json.loads(

@@ -9,10 +9,11 @@ import ollama
 import pytest
 
 from llamaherd.events import Text, Thinking
+from llamaherd.messages import Think
 from llamaherd.prompt.jinja import JinjaTemplate
 from llamaherd.prompt.replies import reply_parser
 from llamaherd.prompt.tags import USUAL_TAGS, Tags, TagSplitter, thinking_tags
-from llamaherd.prompt.template import USUAL_TOKENS, GoTemplate, Think
+from llamaherd.prompt.template import USUAL_TOKENS, GoTemplate
 from tests.support.models import write_parrot
 from tests.support.replies import in_pieces, parts, summary
 from tests.support.server import RunningServer, running_server

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct, field
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
+
+#: Whether to think: not said, yes or no, or how much, one of ``THINKING_LEVELS``.
+Think = bool | str | None
+
+#: How much a model may be asked to think; which of them it knows is for its template to say.
+THINKING_LEVELS: Final = ("high", "medium", "low", "max")
 
 
 class ToolCallFunction(Struct, omit_defaults=True):

@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from llamaherd.api import anthropic_messages, gojson
 from llamaherd.api.fields import INT32_MAX, Fields
-from llamaherd.api.requests import ChatRequest, Think
+from llamaherd.api.requests import ChatRequest
 from llamaherd.errors import BadRequest
-from llamaherd.messages import Tool, ToolChoice
+from llamaherd.messages import Think, Tool, ToolChoice
 from llamaherd.options import check_options
 
 #: The smallest ``thinking.budget_tokens`` that Anthropic takes.

@@ -12,10 +12,11 @@ import msgspec
 from msgspec import Struct
 
 from llamaherd.api import gojson, openai_messages
-from llamaherd.api.requests import MAX_TOP_LOGPROBS, ChatRequest, GenerateRequest, Think
+from llamaherd.api.requests import MAX_TOP_LOGPROBS, ChatRequest, GenerateRequest
 from llamaherd.api.tokens import are_tokens
 from llamaherd.api.tool_choice import chosen, read_choice
 from llamaherd.errors import FieldError, OptionError
+from llamaherd.messages import Think
 from llamaherd.options import check_option
 
 #: The most replies that one request may ask for, prompts times ``n``; OpenAI's limit for ``n``.

@@ -10,13 +10,16 @@ from msgspec import Struct, field
 from llamaherd.api import gojson
 from llamaherd.api.tool_choice import chosen, read_choice
 from llamaherd.errors import BadRequest, FieldError, OptionError
-from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction, ToolChoice
+from llamaherd.messages import (
+    THINKING_LEVELS,
+    Message,
+    Think,
+    Tool,
+    ToolCall,
+    ToolCallFunction,
+    ToolChoice,
+)
 from llamaherd.options import check_options
-
-Think = bool | str | None
-
-#: How much a model may be asked to think; which of them it knows is for its template to say.
-THINKING_LEVELS: Final = ("high", "medium", "low", "max")
 
 #: The most alternatives that are told with a token, Ollama's limit and OpenAI's.
 MAX_TOP_LOGPROBS: Final = 20

@@ -6,25 +6,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llamaherd.cli.parsing import CommandError
-
-#: What a request says: yes or no, how much, or nothing.
-Think = bool | str | None
+from llamaherd.messages import THINKING_LEVELS, Think
 
 _FLAG: Final[dict[str, bool | str]] = {
     "": True,
     "true": True,
     "false": False,
-    "high": "high",
-    "medium": "medium",
-    "low": "low",
-    "max": "max",
+    **{level: level for level in THINKING_LEVELS},
 }
 
 
 def think_flag(text: str) -> bool | str:
     """The value of ``--think``; raises ``CommandError`` for one that it can't have."""
     if text not in _FLAG:
-        choices = "true, false, high, medium, low, or max"
+        choices = f"true, false, {', '.join(THINKING_LEVELS[:-1])}, or {THINKING_LEVELS[-1]}"
         raise CommandError(f'invalid value for --think: "{text}" (must be {choices})')
     return _FLAG[text]
 

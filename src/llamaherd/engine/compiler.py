@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 #: Compiled grammars to remember, a few megabytes each at most.
 _REMEMBERED: Final = 32
 
-#: Strings may have any character as ``\\uXXXX``, never half of a surrogate pair.
+#: Strings may have any character as ``\uXXXX``, never half of a surrogate pair.
 _STRINGS: Final[JsonCompileOptions] = {"json_allow_general_unicode_escapes": True}
 
 #: Lenient compilation turns what isn't supported into warnings, and so tells it apart.

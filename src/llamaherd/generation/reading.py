@@ -10,12 +10,12 @@ from llamaherd.api.requests import ChatRequest, GenerateRequest
 from llamaherd.events import Done, Event, Stats, Text, Thinking, ToolCalls
 from llamaherd.formats import grammar_of
 from llamaherd.grammar import Form
-from llamaherd.messages import Tool, ToolChoice
+from llamaherd.messages import Think, Tool, ToolChoice
 from llamaherd.prompt.attribution import Attribution
 from llamaherd.prompt.builder import Prompt
 from llamaherd.prompt.replies import Part, ReplyParser, is_plain, reply_parser
 from llamaherd.prompt.reply_forms import reply_form
-from llamaherd.prompt.template import PromptTemplate, Think
+from llamaherd.prompt.template import PromptTemplate
 from llamaherd.runner.protocol import Chunk, Finished
 from llamaherd.scheduler.loop import Grant
 

@@ -20,9 +20,9 @@ import msgspec
 from msgspec import Struct
 
 from llamaherd.errors import BadRequest, TemplateRefusal
-from llamaherd.messages import ROLES, Message, Tool
+from llamaherd.messages import ROLES, Message, Think, Tool
 from llamaherd.prompt.history import shown_messages
-from llamaherd.prompt.template import PromptTemplate, Think, Values
+from llamaherd.prompt.template import PromptTemplate, Values
 
 #: What an image is taken to cost in tokens while the prompt is fitted to the context, as Ollama
 #: does. The vision encoder decides the true number later.

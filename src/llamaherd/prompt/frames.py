@@ -23,8 +23,9 @@ from msgspec import Struct
 
 from llamaherd.events import Text
 from llamaherd.grammar import Exactly, Form, InOrder
+from llamaherd.messages import Think
 from llamaherd.prompt.tags import Tags, TagSplitter
-from llamaherd.prompt.template import PromptTemplate, Think
+from llamaherd.prompt.template import PromptTemplate
 
 
 class Frame(Struct, frozen=True):

@@ -18,7 +18,7 @@ import jinja2
 from jinja2 import nodes
 
 from llamaherd.errors import TemplateError, TemplateRefusal, Unsupported
-from llamaherd.messages import Message, ToolCall, ToolCallFunction
+from llamaherd.messages import Message, Think, ToolCall, ToolCallFunction
 from llamaherd.prompt.jinja_messages import (
     CALL_STYLES,
     CallStyle,
@@ -28,7 +28,7 @@ from llamaherd.prompt.jinja_messages import (
 )
 from llamaherd.prompt.jinja_prices import allowance
 from llamaherd.prompt.jinja_sandbox import BoundedEnvironment
-from llamaherd.prompt.template import Capability, SpecialTokens, Think, Values, collate
+from llamaherd.prompt.template import Capability, SpecialTokens, Values, collate
 
 #: The largest template that is compiled, in characters; real ones have up to about 30,000.
 MAX_TEMPLATE: Final = 512 * 1024

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from llamaherd.events import Text, Thinking, ToolCalls
-from llamaherd.messages import Tool
+from llamaherd.messages import Think, Tool
 from llamaherd.prompt.channels import ChannelParser, channels_of
 from llamaherd.prompt.frames import Unframer, Unwrapper, frame_of, unframed
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.recognise import recognise_calls
 from llamaherd.prompt.parsers.stream import CallParser
 from llamaherd.prompt.tags import TagSplitter, thinking_tags
-from llamaherd.prompt.template import PromptTemplate, Think
+from llamaherd.prompt.template import PromptTemplate
 
 Part = Text | Thinking | ToolCalls
 

@@ -12,13 +12,13 @@ import msgspec
 
 from llamaherd.errors import FieldError, FormatError
 from llamaherd.grammar import Blank, Exactly, Form, Grammar, InOrder, OneOf, Until, optional
-from llamaherd.messages import Tool, ToolChoice
+from llamaherd.messages import Think, Tool, ToolChoice
 from llamaherd.prompt.channels import Channels, channels_of
 from llamaherd.prompt.frames import frame_of
 from llamaherd.prompt.parsers.recognise import recognise_writing
 from llamaherd.prompt.parsers.writing import signatures_of
 from llamaherd.prompt.tags import thinking_tags
-from llamaherd.prompt.template import PromptTemplate, Think
+from llamaherd.prompt.template import PromptTemplate
 
 _NO_FUNCTION: Final = 'tool_choice: there is no function "{}" among the tools'
 

@@ -15,15 +15,12 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 from msgspec import Struct
 
-from llamaherd.messages import Message, Tool
+from llamaherd.messages import Message, Think, Tool
 from llamaherd.prompt import go_exec, go_parse
 from llamaherd.prompt.values import go_messages, go_tools
 
 #: What a template adds to a model: calling tools, filling in the middle, thinking.
 Capability = Literal["tools", "insert", "thinking"]
-
-#: Whether to think: not said, yes or no, or how much ("low", "medium", "high", "max").
-Think = bool | str | None
 
 
 class Values(Struct, frozen=True):

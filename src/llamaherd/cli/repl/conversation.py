@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from llamaherd.cli.images import can_see
-from llamaherd.cli.thinking import Think, think_by_default
+from llamaherd.cli.thinking import think_by_default
 from llamaherd.client import Object
 from llamaherd.create.request import parse_parameter
+from llamaherd.messages import Think
 from llamaherd.store.names import Name
 
 
