@@ -154,6 +154,22 @@ MESSAGE assistant Yes: it is.
         assert value(f'"""{text}"""') == text
 
 
+@st.composite
+def printable_commands(draw: st.DrawFn) -> Command:
+    """A command that can be printed."""
+    instruction = draw(st.sampled_from(INSTRUCTIONS))
+    least = 1 if instruction in ("from", "adapter") else 0
+    text = draw(st.text(alphabet='ab"\n\r\t #é🙂\x0b', min_size=least, max_size=12))
+    if not can_quote(text):
+        text = text.replace('"', "'")
+    match instruction:
+        case "parameter":
+            return Command(instruction, text, draw(st.text("aZ0_", min_size=1)))
+        case "message":
+            return Command(instruction, text, draw(st.sampled_from(MESSAGE_ROLES)))
+    return Command(instruction, text)
+
+
 class TestPrinting:
     @pytest.mark.parametrize(
         ("text", "quoted"),
@@ -176,21 +192,7 @@ class TestPrinting:
         text = 'FROM x\nPARAMETER stop "\n"\nMESSAGE user a: b\nSYSTEM s\n'
         assert str(Modelfile.parse(text)) == text
 
-    VALUES = st.text(alphabet='ab"\n\r\t #é🙂\x0b', max_size=12)
-    COMMANDS = st.lists(
-        st.builds(
-            lambda instruction, value, name, role: Command(
-                instruction, value, {"parameter": name, "message": role}.get(instruction, "")
-            ),
-            st.sampled_from(INSTRUCTIONS),
-            VALUES.filter(can_quote),
-            st.text("aZ0_", min_size=1),
-            st.sampled_from(MESSAGE_ROLES),
-        ).filter(lambda c: c.value or c.instruction not in ("from", "adapter")),
-        max_size=5,
-    )
-
-    @given(COMMANDS)
+    @given(st.lists(printable_commands(), max_size=5))
     @settings(max_examples=300, deadline=None)
     def test_what_is_printed_reads_back(self, commands: list[Command]) -> None:
         modelfile = Modelfile((Command("from", "x"), *commands))
