@@ -49,29 +49,33 @@ def write_model(
     metadata: Mapping[str, Any] | None = None,
     shard_tensors: int = 0,
     extra_tokens: Sequence[str] = (),
+    control_tokens: Sequence[str] = (),
+    architecture: str = "llama",
 ) -> Path:
     """Write a model of the llama architecture with stories260K's SentencePiece vocabulary.
 
     ``byte_tokens=False`` leaves the ``<0xXX>`` tokens out, so text outside the vocabulary (an
     emoji) makes llama.cpp's tokenizer abort the process. ``metadata`` adds or overrides GGUF keys.
-    ``extra_tokens`` are texts with a token each; it writes them only if it must.
+    ``extra_tokens`` are texts with a token each; it writes them only if it must. After them come
+    the ``control_tokens``, which a text contains only where special tokens are read in it.
+    Another ``architecture`` must have the same tensors, and keys alike.
     For ``q8_0`` the widths must be multiples of 32. The same arguments give the same bytes.
     ``shard_tensors`` cuts the file into shards of so many tensors, named after ``path``.
     """
     keys: dict[str, Any] = {
-        "llama.context_length": n_ctx,
-        "llama.embedding_length": n_embd,
-        "llama.block_count": n_layer,
-        "llama.feed_forward_length": n_ff,
-        "llama.attention.head_count": n_head,
-        "llama.attention.head_count_kv": n_head_kv,
-        "llama.rope.dimension_count": n_embd // n_head,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        f"{architecture}.context_length": n_ctx,
+        f"{architecture}.embedding_length": n_embd,
+        f"{architecture}.block_count": n_layer,
+        f"{architecture}.feed_forward_length": n_ff,
+        f"{architecture}.attention.head_count": n_head,
+        f"{architecture}.attention.head_count_kv": n_head_kv,
+        f"{architecture}.rope.dimension_count": n_embd // n_head,
+        f"{architecture}.attention.layer_norm_rms_epsilon": 1e-5,
     }
     if chat_template is not None:
         keys["tokenizer.chat_template"] = chat_template
-    extra_types = [int(gguf.TokenType.USER_DEFINED)] * len(extra_tokens)
-    types = [*_vocabulary(byte_tokens)[2], *extra_types]
+    n_extra = len(extra_tokens) + len(control_tokens)
+    types = [*_vocabulary(byte_tokens)[2], *[int(gguf.TokenType.USER_DEFINED)] * n_extra]
     weights = _Weights(np.random.default_rng(seed), types, n_embd)
     head = n_embd // n_head
     for layer in range(n_layer):
@@ -80,13 +84,14 @@ def write_model(
     keys |= metadata or {}
     return _write(
         path,
-        "llama",
+        architecture,
         keys,
         weights.tensors,
         ftype=ftype,
         byte_tokens=byte_tokens,
         shard_tensors=shard_tensors,
         extra_tokens=extra_tokens,
+        control_tokens=control_tokens,
     )
 
 
@@ -144,22 +149,35 @@ def _pieces(text: str, step: int, known: set[str]) -> list[str]:
     return pieces
 
 
-def write_sliding_window_model(path: Path, *, window: int, n_ctx: int = 512) -> Path:
-    """A model of the gemma3 architecture, whose layers but the sixth see ``window`` tokens back."""
+def write_sliding_window_model(
+    path: Path,
+    *,
+    window: int,
+    n_ctx: int = 512,
+    chat_template: str | None = None,
+    seed: int = 0,
+    context_gain: float = 1.0,
+    control_tokens: Sequence[str] = (),
+) -> Path:
+    """A model of the gemma3 architecture, whose layers but the sixth see ``window`` tokens back.
+
+    With a higher ``context_gain`` what it writes depends more on what was before the last token.
+    """
     n_embd, n_head, n_layer, n_ff = 64, 4, 6, 128
     head = n_embd // n_head
-    weights = _Weights(np.random.default_rng(0), _vocabulary(True)[2], n_embd)
+    types = [*_vocabulary(True)[2], *[int(gguf.TokenType.CONTROL)] * len(control_tokens)]
+    weights = _Weights(np.random.default_rng(seed), types, n_embd)
     for layer in range(n_layer):
         weights.add_attention(layer, n_embd, n_embd)
         weights.add_feed_forward(layer, n_ff)
-        for norm, width in (
-            ("post_attention_norm", n_embd),
-            ("post_ffw_norm", n_embd),
-            ("attn_q_norm", head),
-            ("attn_k_norm", head),
+        for norm, width, gain in (
+            ("post_attention_norm", n_embd, context_gain),
+            ("post_ffw_norm", n_embd, 1.0),
+            ("attn_q_norm", head, 1.0),
+            ("attn_k_norm", head, 1.0),
         ):
-            weights.tensors[f"blk.{layer}.{norm}.weight"] = np.ones(width, np.float32)
-    keys = {
+            weights.tensors[f"blk.{layer}.{norm}.weight"] = np.full(width, gain, np.float32)
+    keys: dict[str, Any] = {
         "gemma3.context_length": n_ctx,
         "gemma3.embedding_length": n_embd,
         "gemma3.block_count": n_layer,
@@ -171,7 +189,9 @@ def write_sliding_window_model(path: Path, *, window: int, n_ctx: int = 512) -> 
         "gemma3.attention.sliding_window": window,
         "gemma3.attention.layer_norm_rms_epsilon": 1e-5,
     }
-    return _write(path, "gemma3", keys, weights.tensors)
+    if chat_template is not None:
+        keys["tokenizer.chat_template"] = chat_template
+    return _write(path, "gemma3", keys, weights.tensors, control_tokens=control_tokens)
 
 
 def write_recurrent_model(path: Path, *, n_ctx: int = 512) -> Path:
@@ -303,13 +323,18 @@ def _write(
     ftype: FileType = "f32",
     byte_tokens: bool = True,
     extra_tokens: Sequence[str] = (),
+    control_tokens: Sequence[str] = (),
     shard_tensors: int = 0,
 ) -> Path:
     quantization, file_type = _FILE_TYPES[ftype]
     tokens, scores, types = _vocabulary(byte_tokens)
-    tokens = [*tokens, *extra_tokens]
-    scores = [*scores, *(0.0 for _ in extra_tokens)]
-    types = [*types, *(int(gguf.TokenType.USER_DEFINED) for _ in extra_tokens)]
+    tokens = [*tokens, *extra_tokens, *control_tokens]
+    scores = [*scores, *[0.0] * (len(extra_tokens) + len(control_tokens))]
+    types = [
+        *types,
+        *[int(gguf.TokenType.USER_DEFINED)] * len(extra_tokens),
+        *[int(gguf.TokenType.CONTROL)] * len(control_tokens),
+    ]
     writer = gguf.GGUFWriter(path, architecture, split_max_tensors=shard_tensors)
     writer.add_name("tiny")
     writer.add_vocab_size(len(tokens))
