@@ -188,7 +188,7 @@ class _Oracle:
             for bitmap in bitmaps:
                 mtmd_cpp.mtmd_bitmap_free(bitmap)
 
-    def _bitmap(self, image: Pixels | bytes) -> int:
+    def _bitmap(self, image: Pixels | bytes) -> Any:
         from llama_cpp import mtmd_cpp
 
         if isinstance(image, bytes):
@@ -233,7 +233,6 @@ class _Oracle:
 
         count = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
         found = _present(llama_cpp.llama_get_logits_ith(self._context, -1))
-
         return np.ctypeslib.as_array(found, (count,)).copy()
 
 
