@@ -9,6 +9,8 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
+from tests.support.models import write_out
+
 LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 UNKNOWN, CLS, SEP = 1, 2, 3
@@ -71,11 +73,7 @@ def write_encoder(
     writer.add_eos_token_id(SEP)
     for name, values in _weights(n_layer, n_ctx, seed, ranks=pooling == RANK).items():
         writer.add_tensor(name, values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_out(writer, path)
 
 
 def _weights(

@@ -262,7 +262,7 @@ def write_adapter(
     writer.add_float32("adapter.lora.alpha", alpha)
     for name, data in found.items():
         writer.add_tensor(name, data)
-    return _close(writer, path)
+    return write_out(writer, path)
 
 
 @cache
@@ -354,10 +354,11 @@ def _write(
         plain = data.ndim == 1 or "ssm" in name
         kind = gguf.GGMLQuantizationType.F32 if plain else quantization
         writer.add_tensor(name, gguf.quants.quantize(data, kind), raw_dtype=kind)
-    return _close(writer, path)
+    return write_out(writer, path)
 
 
-def _close(writer: gguf.GGUFWriter, path: Path) -> Path:
+def write_out(writer: gguf.GGUFWriter, path: Path) -> Path:
+    """Write the file at ``path`` for which all has been added."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -22,7 +22,7 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-from tests.support.models import write_model, write_sliding_window_model
+from tests.support.models import write_model, write_out, write_sliding_window_model
 
 Kind = Literal["llava", "gemma3", "qwen2vl", "idefics3"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -205,11 +205,7 @@ class _Encoder:
         writer.add_array("clip.vision.image_std", [0.5, 0.5, 0.5])
         for name, values in self.tensors.items():
             writer.add_tensor(name, values)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        return path
+        return write_out(writer, path)
 
 
 _TYPES: Final = {
