@@ -49,6 +49,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "jinja2": ("prompt",),
     "llguidance": ("engine.compiler", "engine.grammar"),
     "numpy": ("llama", "engine", "create"),
+    "PIL": ("engine.pixels",),
     "http": ("client", "server"),
     "httpx2": ("registry",),
     "cryptography": ("registry",),

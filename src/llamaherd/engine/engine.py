@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Sequence as Tokens
 from time import monotonic_ns
 from typing import Final, NamedTuple
 
@@ -17,6 +18,7 @@ from llamaherd.engine.batch import PromptPacer
 from llamaherd.engine.failures import failure_of
 from llamaherd.engine.grammar import Constraint, Grammars, wait_for_any
 from llamaherd.engine.likelihood import PromptScores, Trace
+from llamaherd.engine.pictures import Parts, weave
 from llamaherd.engine.prefix_cache import PrefixCache
 from llamaherd.engine.sampling import TokenSampler
 from llamaherd.engine.sequence import FinishReason, Sequence, fit_prompt, reply_limit
@@ -52,7 +54,7 @@ class Engine:
         self._send = send
         self._prefixes = PrefixCache(backend)
         self._pacer = PromptPacer(backend.batch.capacity)
-        self._waiting: deque[Generate] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._running: list[Sequence] = []
         self._planned: list[_Planned] = []
         self._fresh: list[_Written] = []
@@ -60,6 +62,7 @@ class Engine:
         self._grammars = Grammars(backend)
         self._outbox: list[RunnerMessage] = []
         self._reading = _NOBODY
+        self._has_shown = False
 
     @property
     def busy(self) -> bool:
@@ -75,13 +78,16 @@ class Engine:
         """Forget a prefix for the sake of others who use the memory; False when there is none."""
         return self._prefixes.evict()
 
-    def submit(self, request: Generate) -> None:
-        """Queue a request; its ``Chunk`` messages and one ``Finished`` or ``Failed`` follow."""
-        self._waiting.append(request)
+    def submit(self, request: Generate, images: Tokens[Parts] = ()) -> None:
+        """Queue a request; its ``Chunk`` messages and one ``Finished`` or ``Failed`` follow.
+
+        ``images`` are what the model is shown for those of the request, one for each.
+        """
+        self._waiting.append(_Waiting(request, images))
 
     def cancel(self, request_id: int) -> None:
         """Forget a request; nothing more is sent for it. Unknown ids are ignored."""
-        self._waiting = deque(waiting for waiting in self._waiting if waiting.id != request_id)
+        self._waiting = deque(each for each in self._waiting if each.request.id != request_id)
         for sequence in self._running:
             if sequence.id == request_id:
                 self._retire(sequence)
@@ -122,24 +128,36 @@ class Engine:
 
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self._n_slots:
-            request = self._waiting.popleft()
+            waiting = self._waiting.popleft()
             try:
-                self._running.append(self._start(request))
+                self._running.append(self._start(*waiting))
             except Exception as error:
-                self._outbox.append(failure_of(request.id, error))
+                self._outbox.append(failure_of(waiting.request.id, error))
 
-    def _start(self, request: Generate) -> Sequence:
+    def _start(self, request: Generate, images: Tokens[Parts]) -> Sequence:
         backend = self._backend
         prompt = request.prompt
         if prompt and not 0 <= min(prompt) <= max(prompt) < backend.n_vocab:
             raise PromptError(f"the prompt has tokens outside 0 to {backend.n_vocab - 1}")
-        fitted = fit_prompt(request, backend.n_ctx, begins_with_bos=prompt[:1] == [backend.bos])
+        scored = request.score_prompt
+        if scored and images:
+            raise PromptError("a prompt with images can't be scored")
+        places = [image.at for image in request.images]
+        cells, pictures = weave(prompt, list(zip(places, images, strict=True)))
+        if (longest := pictures.longest_mutual) > backend.batch.capacity:
+            raise PromptError(
+                f"an image takes {longest} tokens at once, a batch {backend.batch.capacity}:"
+                " a larger num_batch is needed"
+            )
+        fitted = fit_prompt(
+            request, cells, pictures, backend.n_ctx, begins_with_bos=cells[:1] == [backend.bos]
+        )
         grammar = request.grammar
         constraint = None if grammar is None else self._grammars.constraint(grammar)
-        sampler = TokenSampler(request.sampling, backend, fitted.tokens)
-        scored = request.score_prompt
+        said = [token for token in fitted.tokens if token >= 0] if images else fitted.tokens
+        sampler = TokenSampler(request.sampling, backend, said)
         # Of what lies in the memory the logits are gone.
-        slot = self._prefixes.acquire(fitted.tokens, reuse=not scored)
+        slot = self._prefixes.acquire(fitted.tokens, fitted.pictures, reuse=not scored)
         text = ReplyText(request.stop)
         n_top, piece = request.top_logprobs, backend.piece
         return Sequence(
@@ -160,24 +178,51 @@ class Engine:
     # --- build the batch --------------------------------------------------------------------
 
     def _plan(self) -> None:
-        batch = self._backend.batch
-        batch.clear()
-        self._planned = planned = []
-        reading = []
+        self._backend.batch.clear()
+        self._planned = []
+        due = []
         for sequence in self._running:
-            slot = sequence.slot
-            if sequence.ending is not None or not slot.pending:
+            if sequence.ending is not None or not sequence.slot.pending:
                 continue
-            while len(slot.tokens) > self._backend.n_ctx:
+            while len(sequence.slot.tokens) > self._backend.n_ctx:
                 self._shift(sequence)
+            due.append(sequence)
+        viewing = [sequence for sequence in due if sequence.slot.ahead is not None]
+        # A batch has tokens or an image, so they take turns.
+        self._has_shown = bool(viewing) and not (self._has_shown and len(viewing) < len(due))
+        if self._has_shown:
+            self._reading = self._plan_picture(viewing[0])
+        else:
+            self._plan_tokens([sequence for sequence in due if sequence not in viewing])
+
+    def _plan_tokens(self, due: list[Sequence]) -> None:
+        batch = self._backend.batch
+        reading = []
+        for sequence in due:
+            slot = sequence.slot
             if not sequence.is_writing:
                 reading.append(sequence)
             elif slot.pending == 1:
-                row = batch.add(slot.tokens[-1], slot.evaluated, slot.number)
-                planned.append(_Planned(sequence, 1, row))
+                row = batch.add(slot.tokens[-1], slot.position(slot.evaluated), slot.number)
+                self._planned.append(_Planned(sequence, 1, row))
             else:
                 self._plan_run(sequence, batch.capacity // len(self._running))
         self._reading = self._plan_reading(reading) if reading else _NOBODY
+
+    def _plan_picture(self, sequence: Sequence) -> frozenset[int]:
+        """Fill the batch with as much of an image as the pacer allows; the request's id."""
+        slot = sequence.slot
+        stretch = slot.ahead
+        assert stretch is not None
+        assert stretch.picture is not None, "what is still to be evaluated is there"
+        start = slot.evaluated - stretch.start
+        length = stretch.length - start
+        if not stretch.picture.mutual:
+            length = min(length, self._pacer.budget(writing=self.writing))
+        shown = stretch.picture.shown(slot.position(stretch.start), start, length)
+        row = self._backend.batch.show(shown, slot.number, want=sequence.wanted(length))
+        self._planned.append(_Planned(sequence, length, row))
+        return frozenset((sequence.id,))
 
     def _plan_reading(self, reading: list[Sequence]) -> frozenset[int]:
         """Fill the batch with prompts, the oldest first; the requests whose turn it is."""
@@ -199,9 +244,11 @@ class Engine:
     def _plan_run(self, sequence: Sequence, most: int) -> int:
         """Add up to ``most`` of the tokens that are to be evaluated; how many these are."""
         slot = sequence.slot
+        most = slot.pictures.tokens_from(slot.evaluated, most)
         run = slot.tokens[slot.evaluated : slot.evaluated + most]
         want = sequence.wanted(len(run))
-        row = self._backend.batch.extend(run, slot.evaluated, slot.number, want=want)
+        position = slot.position(slot.evaluated)
+        row = self._backend.batch.extend(run, position, slot.number, want=want)
         self._planned.append(_Planned(sequence, len(run), row))
         return len(run)
 
@@ -413,6 +460,13 @@ class Engine:
         if self._outbox:
             outbox, self._outbox = self._outbox, []
             self._send(outbox)
+
+
+class _Waiting(NamedTuple):
+    """A request, and what the model is shown for its images."""
+
+    request: Generate
+    images: Tokens[Parts]
 
 
 class _Planned(NamedTuple):

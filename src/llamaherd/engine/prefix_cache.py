@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from llamaherd.engine.pictures import NO_PICTURES, Stretch, Stretches
 from llamaherd.llama.backend import Backend
 
 #: Sharing less than this with another conversation isn't worth its bookkeeping.
@@ -22,14 +23,15 @@ _LEAST_SHARED: Final = 8
 class Slot:
     """One sequence of the memory: ``tokens[:evaluated]`` are in it, the rest is yet to come.
 
-    ``shared`` leading cells may belong to other slots as well.
+    Of them ``pictures`` are no tokens. ``shared`` leading cells may belong to other slots as well.
     """
 
-    __slots__ = ("_undisturbed", "evaluated", "last_used", "number", "shared", "tokens")
+    __slots__ = ("_undisturbed", "evaluated", "last_used", "number", "pictures", "shared", "tokens")
 
     def __init__(self, number: int) -> None:
         self.number: Final = number
         self.tokens: list[int] = []
+        self.pictures = NO_PICTURES
         self.evaluated = 0
         self.shared = 0
         self.last_used = 0
@@ -39,6 +41,15 @@ class Slot:
     def pending(self) -> int:
         """How many tokens are yet to be evaluated."""
         return len(self.tokens) - self.evaluated
+
+    @property
+    def ahead(self) -> Stretch | None:
+        """The picture that is to be evaluated next, if it isn't a token's turn."""
+        return self.pictures.at(self.evaluated) if self.pictures else None
+
+    def position(self, length: int) -> int:
+        """How many positions the first ``length`` cells take."""
+        return self.pictures.position(length) if self.pictures else length
 
     @property
     def pure(self) -> int:
@@ -74,7 +85,9 @@ class PrefixCache:
         for number in reversed(range(backend.n_seq)):
             self._empty(Slot(number))
 
-    def acquire(self, prompt: Sequence[int], *, reuse: bool = True) -> Slot:
+    def acquire(
+        self, prompt: Sequence[int], pictures: Stretches = NO_PICTURES, *, reuse: bool = True
+    ) -> Slot:
         """A slot for ``prompt`` with as much of it evaluated as was found, at most all but one.
 
         Without ``reuse`` none of it is. There is a slot as long as fewer are in use than the
@@ -88,6 +101,7 @@ class PrefixCache:
         else:
             slot = self._branch(source, length)
         slot.tokens = list(prompt)
+        slot.pictures = pictures
         slot.last_used = next(self._clock)
         self._active.append(slot)
         return slot
@@ -95,12 +109,13 @@ class PrefixCache:
     def release(self, slot: Slot) -> None:
         """Take a slot back; what it holds serves later prompts, as far as it is pure."""
         self._active.remove(slot)
-        length = slot.pure
-        if length == 0 or not self._backend.can_truncate(slot.number, length):
+        length = slot.pictures.whole(slot.pure)
+        if length == 0 or not self._can_truncate(slot, length):
             self._empty(slot)
             return
         self._truncate(slot, length)
         del slot.tokens[length:]
+        slot.pictures = slot.pictures.first(length)
         slot.last_used = next(self._clock)
         self._drop_duplicates(slot)
         self._cached.append(slot)
@@ -118,30 +133,32 @@ class PrefixCache:
 
     def restore(self, slot: Slot) -> None:
         """After a failed evaluation: back to the evaluated tokens, or to none where impossible."""
-        kept = slot.evaluated
-        self._truncate(slot, kept if self._backend.can_truncate(slot.number, kept) else 0)
+        self._go_back(slot, slot.evaluated)
 
     def shift(self, slot: Slot, keep: int, discard: int) -> None:
         """Drop ``discard`` tokens after the first ``keep`` of an active slot.
 
-        The cells behind them move where the backend can do that and nobody running shares them;
-        otherwise the tokens behind them are evaluated again.
+        A picture that this would cut goes whole. The cells behind them move where the backend can
+        do that and nobody running shares them; otherwise what is behind is evaluated again.
         """
-        end = keep + discard
+        end = slot.pictures.whole_end(keep + discard)
+        keep = slot.pictures.whole(keep)
+        discard = end - keep
         if self._backend.can_shift and slot.evaluated >= end and self._own_cells(slot, end):
             self._backend.shift(slot.number, keep, discard)
             slot.moved(keep, discard)
         else:
-            kept = min(keep, slot.pure)
-            self._truncate(slot, kept if self._backend.can_truncate(slot.number, kept) else 0)
+            self._go_back(slot, min(keep, slot.pure))
         del slot.tokens[keep:end]
+        slot.pictures = slot.pictures.without(keep, end)
 
     def _longest_match(self, prompt: Sequence[int]) -> tuple[Slot | None, int]:
         best: tuple[Slot | None, int] = (None, 0)
         wanted = list(prompt[:-1])
         for slot in (*self._cached, *self._active):
             length = common_prefix(slot.tokens[: slot.pure], wanted)
-            if length > best[1] and self._backend.can_truncate(slot.number, length):
+            length = slot.pictures.whole(length)
+            if length > best[1] and self._can_truncate(slot, length):
                 best = slot, length
         source, length = best
         if source is not None and length < _LEAST_SHARED:
@@ -165,7 +182,7 @@ class PrefixCache:
         if not self._free and not self._evict(keep=source):
             return self._take_over(source, length)
         slot = self._free.pop()
-        self._backend.copy(source.number, slot.number, length)
+        self._backend.copy(source.number, slot.number, source.position(length))
         slot.hold(length)
         slot.shared = length
         source.shared = max(source.shared, length)
@@ -212,13 +229,26 @@ class PrefixCache:
             self._empty(other)
         return True
 
+    def _can_truncate(self, slot: Slot, length: int) -> bool:
+        if length == slot.evaluated:
+            # After a picture the last position in the memory may not be the last that it takes.
+            return True
+        return self._backend.can_truncate(slot.number, slot.position(length))
+
+    def _go_back(self, slot: Slot, length: int) -> None:
+        """To the first ``length`` cells without a part of a picture, or to none if impossible."""
+        kept = slot.pictures.whole(length)
+        possible = self._backend.can_truncate(slot.number, slot.position(kept))
+        self._truncate(slot, kept if possible else 0)
+
     def _truncate(self, slot: Slot, length: int) -> None:
-        self._backend.truncate(slot.number, length)
+        self._backend.truncate(slot.number, slot.position(length))
         slot.hold(length)
 
     def _empty(self, slot: Slot) -> None:
         self._truncate(slot, 0)
         slot.tokens = []
+        slot.pictures = NO_PICTURES
         self._free.append(slot)
 
 

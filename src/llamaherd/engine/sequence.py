@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from llamaherd.engine.grammar import Constraint
 from llamaherd.engine.likelihood import PromptScores, Trace
+from llamaherd.engine.pictures import Stretches
 from llamaherd.engine.prefix_cache import Slot
 from llamaherd.engine.sampling import Mask, TokenSampler
 from llamaherd.engine.stopping import ReplyText
@@ -33,17 +34,25 @@ class FittedPrompt:
     """A prompt cut to the context. The first ``keep`` tokens stay when the context shifts."""
 
     tokens: Tokens[int]
+    pictures: Stretches
     keep: int
     dropped: int
 
 
-def fit_prompt(request: Generate, n_ctx: int, *, begins_with_bos: bool) -> FittedPrompt:
+def fit_prompt(
+    request: Generate,
+    prompt: Tokens[int],
+    pictures: Stretches,
+    n_ctx: int,
+    *,
+    begins_with_bos: bool,
+) -> FittedPrompt:
     """Keep the first ``num_keep`` tokens (BOS not counted) and as much of the end as fits.
 
+    ``prompt`` are the request's tokens with its ``pictures`` among them, none of which is cut.
     Raises ``PromptError`` when there is nothing to read, or too much and ``truncate`` is off or
     every token is to be told.
     """
-    prompt = request.prompt
     if not prompt:
         raise PromptError("no input provided")
     keep = len(prompt) if request.num_keep < 0 else request.num_keep + begins_with_bos
@@ -51,10 +60,15 @@ def fit_prompt(request: Generate, n_ctx: int, *, begins_with_bos: bool) -> Fitte
     keep = min(keep, n_ctx - 1)
     excess = len(prompt) - n_ctx
     if excess <= 0:
-        return FittedPrompt(prompt, keep, 0)
+        return FittedPrompt(prompt, pictures, keep, 0)
     if request.score_prompt or not request.truncate:
         raise PromptError("the input length exceeds the context length")
-    return FittedPrompt([*prompt[:keep], *prompt[keep + excess :]], keep, excess)
+    end = pictures.whole_end(keep + excess)
+    keep = pictures.whole(keep)
+    if end == len(prompt):
+        raise PromptError("the image at the end of the prompt exceeds the context length")
+    rest = [*prompt[:keep], *prompt[end:]]
+    return FittedPrompt(rest, pictures.without(keep, end), keep, end - keep)
 
 
 def reply_limit(num_predict: int, n_ctx: int) -> int:

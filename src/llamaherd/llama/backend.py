@@ -2,7 +2,8 @@
 
 The memory of a backend holds many *sequences*, each identified by a small number (its *slot*) and
 made of tokens at positions 0, 1, 2, …. A token's keys and values live in a *cell*; sequences that
-began alike may share cells, which ``copy`` arranges without copying data.
+began alike may share cells, which ``copy`` arranges without copying data. Embeddings, such as an
+image's, may stand in the place of tokens; with M-RoPE they take fewer positions than cells.
 """
 
 from __future__ import annotations
@@ -18,6 +19,15 @@ Logits = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float32]
 TokenIds = npt.NDArray[np.int32]
 
+#: Shape (n, width): what stands in a sequence in the place of n tokens.
+Embeddings = npt.NDArray[np.float32]
+
+#: Shape (axes, n): the position of each, on one axis or, with M-RoPE, on four.
+Positions = npt.NDArray[np.int32]
+
+#: Shape (height, width, 3): the red, green and blue of an image.
+Pixels = npt.NDArray[np.uint8]
+
 
 class CacheFull(Exception):
     """No room for the batch; the memory is as it was before."""
@@ -29,6 +39,10 @@ class DecodeAborted(Exception):
 
 class DecodeFailed(Exception):
     """The library could not evaluate the batch; part of it may be in the memory."""
+
+
+class UnusableImage(ValueError):
+    """An image that a model can't be shown, because of its size for example."""
 
 
 class InvalidText(ValueError):
@@ -74,11 +88,20 @@ class Chain(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Embeddings that a batch has instead of tokens; with ``mutual`` each sees all the others."""
+
+    embeddings: Embeddings
+    positions: Positions
+    mutual: bool
+
+
 class Batch:
     """Tokens to evaluate in one ``decode``, in arrays that a backend reads in place.
 
     For each of the first ``size`` rows: the token, its position, its slot, and whether its logits
-    are wanted.
+    are wanted. Where there is something ``shown``, it takes the place of all tokens and positions.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -88,9 +111,11 @@ class Batch:
         self.positions = np.zeros(capacity, np.int32)
         self.slots = np.zeros(capacity, np.int32)
         self.wanted = np.zeros(capacity, np.int8)
+        self.shown: Shown | None = None
 
     def clear(self) -> None:
         self.size = 0
+        self.shown = None
 
     def add(self, token: int, position: int, slot: int) -> int:
         """Add one token whose logits are wanted; its row."""
@@ -112,6 +137,16 @@ class Batch:
         self.wanted[end - want : end] = 1
         self.size = end
         return end - 1
+
+    def show(self, shown: Shown, slot: int, *, want: int) -> int:
+        """Fill the empty batch with embeddings, wanting the last ``want``; the last's row."""
+        size = len(shown.embeddings)
+        self.shown = shown
+        self.slots[:size] = slot
+        self.wanted[:size] = 0
+        self.wanted[size - want : size] = 1
+        self.size = size
+        return size - 1
 
 
 class Backend(Protocol):
@@ -159,16 +194,16 @@ class Backend(Protocol):
         """Make the running ``decode``, if any, give up soon. Callable from any thread."""
 
     def can_truncate(self, slot: int, length: int) -> bool:
-        """Whether the sequence can go back to its first ``length`` tokens.
+        """Whether the sequence can go back to its first ``length`` positions.
 
         Recurrent and hybrid models can't forget, and a sliding window has lost what is behind it.
         """
 
     def truncate(self, slot: int, length: int) -> None:
-        """Keep the first ``length`` tokens of a sequence; 0 always works and empties the slot."""
+        """Keep a sequence's first ``length`` positions; 0 always works and empties the slot."""
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Let the empty slot ``target`` share the first ``length`` tokens of ``source``."""
+        """Let the empty slot ``target`` share the first ``length`` positions of ``source``."""
 
     def shift(self, slot: int, keep: int, discard: int) -> None:
         """Drop ``discard`` tokens after the first ``keep`` and close the gap.
@@ -211,3 +246,35 @@ class VectorBackend(Protocol):
 
     def abort(self) -> None:
         """Make the running evaluation, if any, give up soon. Callable from any thread."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outline:
+    """A run of embeddings that can be computed: how many, and where they will be.
+
+    An embedding in a run that begins at position p is at ``places + p * moves``, each of shape
+    (axes, length). The next token is ``span`` positions after the beginning. ``source`` is the
+    backend's.
+    """
+
+    source: object
+    length: int
+    span: int
+    places: Positions
+    moves: Positions
+
+
+class VisionBackend(Protocol):
+    """What makes an image into embeddings, of ``width`` numbers each.
+
+    ``mutual`` ones of an image see each other, so they must be evaluated together.
+    """
+
+    width: int
+    mutual: bool
+
+    def outline(self, pixels: Pixels) -> list[list[int] | Outline]:
+        """What stands for an image: tokens, and runs of embeddings. Raises ``UnusableImage``."""
+
+    def encode(self, outline: Outline) -> Embeddings:
+        """The embeddings of a run. Raises ``UnusableImage``."""

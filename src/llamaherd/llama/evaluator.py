@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from llamaherd.llama.backend import Batch, CacheFull, DecodeAborted, DecodeFailed
+from llamaherd.llama.backend import Batch, CacheFull, DecodeAborted, DecodeFailed, Shown
 from llamaherd.llama.library import C, expect_errors, function
 
 _decode: Final = function("llama_decode", ctypes.c_int32, ctypes.c_void_p, C.llama_batch)
@@ -28,12 +28,14 @@ class Evaluator:
         self._context = context
         self._batch = batch
         self._c_batch, self._c_arrays = _point_at(batch)
+        self._c_shown = C.llama_batch.from_buffer_copy(self._c_batch)
+        self._c_shown.token = None
         self._abort_flag = _abort_flag(context)
 
     def evaluate(self) -> None:
         """Raises ``CacheFull``, ``DecodeAborted`` or ``DecodeFailed``."""
-        self._c_batch.n_tokens = self._batch.size
-        result = _decode(self._context, self._c_batch)
+        shown = self._batch.shown
+        result = self._decode_tokens() if shown is None else self._decode_shown(shown)
         if self._abort_flag[0] != _GO_ON:
             self._abort_flag[0] = _GO_ON
             expect_errors(False)
@@ -44,6 +46,25 @@ class Evaluator:
         if result == _ABORTED:
             raise DecodeAborted
         raise DecodeFailed(f"llama.cpp could not evaluate the batch (llama_decode: {result})")
+
+    def _decode_tokens(self) -> int:
+        self._c_batch.n_tokens = self._batch.size
+        return int(_decode(self._context, self._c_batch))
+
+    def _decode_shown(self, shown: Shown) -> int:
+        c_batch = self._c_shown
+        c_batch.n_tokens = self._batch.size
+        embeddings = np.ascontiguousarray(shown.embeddings, np.float32)
+        positions = np.ascontiguousarray(shown.positions, np.int32)
+        c_batch.embd = embeddings.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        c_batch.pos = positions.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        if not shown.mutual:
+            return int(_decode(self._context, c_batch))
+        C.llama_set_causal_attn(self._context, False)
+        try:
+            return int(_decode(self._context, c_batch))
+        finally:
+            C.llama_set_causal_attn(self._context, True)
 
     def abort(self) -> None:
         """Make the running evaluation, if any, give up soon. Callable from any thread.

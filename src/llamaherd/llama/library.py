@@ -21,14 +21,14 @@ logger = logging.getLogger("llamaherd.llama.cpp")
 _PACKAGE: Final = "llama_cpp"
 
 
-def _import_functions() -> ModuleType:
-    """The module of C functions alone.
+def import_functions(module: str) -> ModuleType:
+    """A module of C functions alone.
 
     The package's ``__init__`` imports a high-level API with a hundred milliseconds of dependencies
     that a runner would pay on every load; an empty stand-in keeps it from running, and makes way
     again for whoever wants the whole package.
     """
-    name = f"{_PACKAGE}.{_PACKAGE}"
+    name = f"{_PACKAGE}.{module}"
     if _PACKAGE in sys.modules:
         return importlib.import_module(name)
     spec = importlib.util.find_spec(_PACKAGE)
@@ -43,7 +43,7 @@ def _import_functions() -> ModuleType:
         del sys.modules[_PACKAGE]
 
 
-C: Final[Any] = _import_functions()
+C: Final[Any] = import_functions(_PACKAGE)
 
 
 def function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
@@ -92,7 +92,7 @@ class _LogRouter:
 
 
 _router: Final = _LogRouter()
-_callback: Final = C.llama_log_callback(_router.write)
+log_callback: Final = C.llama_log_callback(_router.write)
 
 
 def expect_errors(expected: bool) -> None:
@@ -103,19 +103,20 @@ def expect_errors(expected: bool) -> None:
 class LoadLog:
     """Listens to llama.cpp while it loads or quantises: the errors it reports and all lines.
 
-    A context manager; one at a time, as llama.cpp has one log.
+    A context manager; within another it listens alone, as llama.cpp has one log.
     """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.errors: list[str] = []
+        self._outer: LogListener | None = None
 
     def __enter__(self) -> LoadLog:
-        _router.listener = self._listen
+        self._outer, _router.listener = _router.listener, self._listen
         return self
 
     def __exit__(self, *_: object) -> None:
-        _router.listener = None
+        _router.listener = self._outer
 
     @property
     def reason(self) -> str:
@@ -137,7 +138,7 @@ def complaint(line: str) -> str:
 
 def initialise(*, numa: bool = False) -> None:
     """Start the library once per process, with its log going to Python's."""
-    C.llama_log_set(_callback, ctypes.c_void_p(0))
+    C.llama_log_set(log_callback, ctypes.c_void_p(0))
     C.llama_backend_init()
     if numa:
         C.llama_numa_init(C.GGML_NUMA_STRATEGY_DISTRIBUTE)

@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from llamaherd.errors import LoadError
 from llamaherd.llama.binding import LlamaBackend
 from llamaherd.llama.embedding import LastTokenBackend, PooledBackend
 from llamaherd.llama.library import C, LoadLog, count_devices, expect_errors, initialise
 from llamaherd.llama.memory import MemoryUse, memory_use
+
+if TYPE_CHECKING:
+    from llamaherd.llama.vision import Projector
 
 FlashAttention = Literal["auto", "on", "off"]
 
@@ -33,6 +36,9 @@ _UNQUANTISED: Final = ("f32", "f16", "bf16")
 
 #: Finished sequences that may stay in the memory as prefixes for later requests, beside the slots.
 SPARE_SEQUENCES: Final = 4
+
+#: Tokens of an image that see each other, and so have to fit into a batch: 256 with Gemma 3.
+_MUTUAL: Final = 512
 
 #: A list without an entry before the null pointer that ends it.
 _NO_DEVICES: Final = (ctypes.c_void_p * 1)()
@@ -60,6 +66,7 @@ class ModelSpec:
     extra_buffers: bool = True
     n_embed: int = 0
     n_outputs: int = 0
+    projector: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +74,12 @@ class LoadedModel:
     """A backend ready to work, the context it was trained for, and its memory.
 
     ``vectors`` computes embeddings in the same context, if that has sequences for them.
+    ``projector`` is there if the model sees.
     """
 
     backend: LlamaBackend
     vectors: LastTokenBackend | None
+    projector: Projector | None
     n_ctx_train: int
     memory: MemoryUse
 
@@ -93,7 +102,11 @@ def load(spec: ModelSpec, progress: Progress) -> LoadedModel:
     with _model(spec, progress) as (model, log):
         n_ctx, n_ctx_train = _context_length(spec, model)
         n_embed = _embedding_sequences(spec, model)
+        projector = _load_projector(spec, model)
         params = _for_text(spec, model, n_ctx, n_embed)
+        if projector is not None and projector.mutual:
+            # An image is evaluated in one piece.
+            params.n_batch = params.n_ubatch = max(params.n_batch, min(_MUTUAL, params.n_ctx))
         context = _make_context(spec, model, params, log)
         with _freed_on_error(context):
             _apply_adapters(spec, model, context, log)
@@ -109,7 +122,10 @@ def load(spec: ModelSpec, progress: Progress) -> LoadedModel:
             # Without a memory a last token would know nothing of those before it.
             can_embed = n_embed > 0 and bool(C.llama_get_memory(context))
             vectors = LastTokenBackend(backend) if can_embed else None
-    return LoadedModel(backend, vectors, n_ctx_train, memory_use(log.lines))
+    memory = memory_use(log.lines)
+    if projector is not None:
+        memory += projector.memory
+    return LoadedModel(backend, vectors, projector, n_ctx_train, memory)
 
 
 def load_encoder(spec: ModelSpec, progress: Progress) -> LoadedEncoder:
@@ -194,6 +210,21 @@ def _load_model(spec: ModelSpec, progress: Progress, log: LoadLog) -> Any:
     if not model:
         raise LoadError(log.reason)
     return model
+
+
+def _load_projector(spec: ModelSpec, model: Any) -> Projector | None:
+    """Few models have one, so its library is loaded only then."""
+    if spec.projector is None:
+        return None
+    from llamaherd.llama.vision import Projector
+
+    return Projector(
+        spec.projector,
+        model,
+        threads=spec.threads,
+        flash_attention=int(C.LLAMA_FLASH_ATTN_TYPE_AUTO),
+        gpu=spec.gpu_layers != 0 and bool(C.llama_supports_gpu_offload()),
+    )
 
 
 def _require_vocabulary(model: Any) -> None:

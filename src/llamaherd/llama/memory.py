@@ -40,6 +40,14 @@ class MemoryUse:
     compute: int = 0
     vram: int = 0
 
+    def __add__(self, other: MemoryUse) -> MemoryUse:
+        return MemoryUse(
+            self.model + other.model,
+            self.cache + other.cache,
+            self.compute + other.compute,
+            self.vram + other.vram,
+        )
+
 
 def memory_use(log: Iterable[str]) -> MemoryUse:
     """Add up the buffers that these lines of llama.cpp's log announce.

@@ -16,16 +16,18 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, NoReturn
 
 from llamaherd.config import Settings
 from llamaherd.engine.embedding import Embedder
 from llamaherd.engine.engine import Engine
 from llamaherd.engine.failures import failure_of
 from llamaherd.engine.passages import PassageReader, Passages
-from llamaherd.errors import BadRequest, LoadError
+from llamaherd.engine.pictures import Parts
+from llamaherd.errors import BadRequest, LoadError, PromptError
 from llamaherd.llama.environment import choose_threads, prepare
 from llamaherd.llama.stack import make_threads_roomy
 from llamaherd.observe import PLAIN, configure_logging
@@ -42,9 +44,11 @@ from llamaherd.runner.protocol import (
     Load,
     LoadFailed,
     Loading,
+    Look,
     ProtocolError,
     Ready,
     RunnerMessage,
+    Seen,
     ServerMessage,
     Shutdown,
     Tokenize,
@@ -53,6 +57,7 @@ from llamaherd.runner.protocol import (
 )
 
 if TYPE_CHECKING:
+    from llamaherd.engine.vision import Viewer
     from llamaherd.llama.loader import LoadedEncoder, LoadedModel
     from llamaherd.llama.vocabulary import Vocabulary
 
@@ -75,13 +80,15 @@ class Runner:
     def __init__(self, source: BinaryIO, writer: FrameWriter) -> None:
         self._source = source
         self._writer = writer
-        self._inbox: queue.SimpleQueue[ServerMessage | Passages] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[ServerMessage | Passages | _Seen] = queue.SimpleQueue()
         self._vocabulary: Vocabulary | None = None
         self._engine: Engine | None = None
         self._embedder: Embedder | None = None
         self._passages: PassageReader | None = None
-        self._being_read: dict[int, Embed] = {}
+        self._being_read: dict[int, Embed | Generate] = {}
         self._translators = ThreadPoolExecutor(_TRANSLATORS, "translator")
+        self._viewer: Viewer | None = None
+        self._viewing = ThreadPoolExecutor(1, "viewer")
 
     def run(self) -> NoReturn:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
@@ -106,6 +113,10 @@ class Runner:
             if (vectors := model.vectors) is not None:
                 self._embedder = Embedder(vectors, send, engine.make_room)
                 self._passages = PassageReader(vocabulary, vectors)
+            if model.projector is not None:
+                from llamaherd.engine.vision import Viewer
+
+                self._viewer = Viewer(model.projector, model.backend.n_ctx // 2)
         else:
             self._embedder = Embedder(model.backend, send)
             self._passages = PassageReader(vocabulary, model.backend)
@@ -144,6 +155,7 @@ class Runner:
                 extra_buffers=request.extra_buffers,
                 n_embed=request.n_embed,
                 n_outputs=request.n_outputs,
+                projector=Path(request.projector) if request.projector else None,
             )
             return load_encoder(spec, progress) if request.pools else load(spec, progress)
         except LoadError as error:
@@ -165,12 +177,15 @@ class Runner:
             if embedder is not None and embedder.busy:
                 embedder.step(writing=engine.writing if engine is not None else 0)
 
-    def _handle(self, message: ServerMessage | Passages) -> None:
+    def _handle(self, message: ServerMessage | Passages | _Seen) -> None:
         if isinstance(message, Generate):
+            self._handle(_Seen(message, ()))
+        elif isinstance(message, _Seen):
+            request, images = message
             if self._engine is None:
-                self._refuse(message.id, "this model only embeds, it does not write text")
+                self._refuse(request.id, "this model only embeds, it does not write text")
             else:
-                self._engine.submit(message)
+                self._engine.submit(request, images)
         elif isinstance(message, Passages):
             assert self._embedder is not None
             self._embedder.submit(message)
@@ -208,6 +223,11 @@ class Runner:
             self._translators.submit(self._answer, message)
         elif isinstance(message, (Tokenize, Detokenize)):
             self._answer(message)
+        elif isinstance(message, Look):
+            self._viewing.submit(self._look, message)
+        elif isinstance(message, Generate) and message.images:
+            self._being_read[message.id] = message
+            self._viewing.submit(self._see, message)
         elif isinstance(message, Embed):
             self._being_read[message.id] = message
             if sum(map(len, message.inputs)) > _LONG_TEXT:
@@ -239,6 +259,38 @@ class Runner:
         if self._being_read.pop(message.id, None) is not None:
             self._inbox.put(passages)
 
+    # --- viewer's thread --------------------------------------------------------------------
+
+    def _look(self, message: Look) -> None:
+        answer: RunnerMessage
+        try:
+            answer = Seen(message.id, self._eye().count(message.image))
+        except Exception as error:
+            answer = failure_of(message.id, error)
+        self._writer.send([answer])
+
+    def _see(self, message: Generate) -> None:
+        """Queue the request with its images, unless it was cancelled meanwhile."""
+        images = []
+        for placed in message.images:
+            if message.id not in self._being_read:
+                return
+            try:
+                images.append(self._eye().see(placed.image))
+            except Exception as error:
+                self._being_read.pop(message.id, None)
+                self._writer.send([failure_of(message.id, error)])
+                return
+        if self._being_read.pop(message.id, None) is not None:
+            self._inbox.put(_Seen(message, images))
+
+    def _eye(self) -> Viewer:
+        if self._viewer is None:
+            raise PromptError("this model does not support images")
+        return self._viewer
+
+    # --- translators' threads, or the reader's ----------------------------------------------
+
     def _answer(self, message: Tokenize | Detokenize) -> None:
         try:
             answer = self._translate(message)
@@ -257,6 +309,13 @@ class Runner:
         )
         pieces = [vocabulary.piece(token) for token in tokens] if message.with_pieces else []
         return Tokens(message.id, tokens, pieces)
+
+
+class _Seen(NamedTuple):
+    """A request, and what its images are to the model."""
+
+    request: Generate
+    images: Sequence[Parts]
 
 
 def _size(message: Tokenize | Detokenize) -> int:

@@ -35,10 +35,13 @@ from llamaherd.runner.protocol import (
     Load,
     LoadFailed,
     Loading,
+    Look,
+    Placed,
     ProtocolError,
     Ready,
     RunnerMessage,
     Sampling,
+    Seen,
     ServerMessage,
     Shutdown,
     Tokenize,
@@ -60,7 +63,7 @@ UNLOADED: Final = "model was unloaded while the request was running"
 #: How long ``stop`` waits after each of its steps, in nanoseconds.
 GRACE: Final = 3 * SECOND
 
-Answer = TypeVar("Answer", Tokens, Detokenized)
+Answer = TypeVar("Answer", Tokens, Detokenized, Seen)
 
 
 class Runner:
@@ -175,6 +178,13 @@ class Runner:
             self._opening = await self.tokenize("")
         return self._opening
 
+    async def look(self, image: bytes) -> int:
+        """How many cells of the context an image takes, the bytes of whose file these are.
+
+        Raises ``PromptError`` if the model can't be shown it.
+        """
+        return (await self._ask(lambda request: Look(request, image), Seen)).count
+
     async def detokenize(self, tokens: list[int]) -> str:
         """Text of ``tokens``, special ones included."""
         return (await self._ask(lambda request: Detokenize(request, tokens), Detokenized)).text
@@ -193,6 +203,7 @@ class Runner:
         top_logprobs: int | None = None,
         score_prompt: bool = False,
         tell_end: bool = False,
+        images: Sequence[Placed] = (),
     ) -> Generation:
         """Start writing on from ``prompt``; the arguments are those of ``protocol.Generate``.
 
@@ -213,6 +224,7 @@ class Runner:
                 top_logprobs=top_logprobs,
                 score_prompt=score_prompt,
                 tell_end=tell_end,
+                images=list(images),
             )
         )
         return Generation(

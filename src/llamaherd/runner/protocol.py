@@ -20,7 +20,7 @@ from msgspec import Struct, field
 from llamaherd.events import ReadToken, WrittenToken
 from llamaherd.grammar import Form
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 #: The largest frame that a reader accepts, in bytes.
 MAX_FRAME: Final = 1 << 30
@@ -48,6 +48,8 @@ class Load(_Message, tag="load"):
     their plain layout (see the fallback in ``llama``). Of a batch the logits of up to ``n_outputs``
     tokens can be had at once, and of one for each sequence in any case.
 
+    The model sees images by its ``projector``, if it has one.
+
     ``n_embed`` more sequences are there for embeddings; those that are computed together share
     ``n_ctx`` tokens. With ``pools`` the model does nothing else: it looks at a text as a whole, in
     one batch, and ``n_slots`` is only how many requests it takes at a time.
@@ -71,6 +73,14 @@ class Load(_Message, tag="load"):
     n_embed: int = 0
     pools: bool = False
     n_outputs: int = 0
+    projector: str = ""
+
+
+class Placed(Struct, frozen=True):
+    """An image, the bytes of its file, that stands before the prompt's token at index ``at``."""
+
+    at: int
+    image: bytes
 
 
 class Sampling(Struct, frozen=True, omit_defaults=True):
@@ -100,6 +110,8 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
 class Generate(_Message, tag="generate"):
     """Write on from ``prompt`` (tokens, BOS included where the model wants one).
 
+    ``images`` stand in it, in the order of their places.
+
     ``num_predict`` -1 writes until the model stops, -2 until the context is full. ``num_keep``
     tokens (-1: the whole prompt) stay when the context shifts. ``truncate`` False makes a prompt
     longer than the context an error; ``shift`` False ends with "length" when the context is full.
@@ -122,6 +134,14 @@ class Generate(_Message, tag="generate"):
     top_logprobs: int | None = None
     score_prompt: bool = False
     tell_end: bool = False
+    images: list[Placed] = field(default_factory=list)
+
+
+class Look(_Message, tag="look"):
+    """How many tokens does an image take, the bytes of whose file these are?"""
+
+    id: int
+    image: bytes
 
 
 class Embed(_Message, tag="embed"):
@@ -180,7 +200,9 @@ class Shutdown(_Message, tag="shutdown"):
     """End the process."""
 
 
-ServerMessage = Load | Generate | Embed | Tokenize | Detokenize | Cancel | Conclude | Shutdown
+ServerMessage = (
+    Load | Generate | Look | Embed | Tokenize | Detokenize | Cancel | Conclude | Shutdown
+)
 
 # --- runner to server -----------------------------------------------------------------------
 
@@ -286,6 +308,13 @@ class Embedded(_Message, tag="embedded"):
     failures: list[InputFailure] = field(default_factory=list)
 
 
+class Seen(_Message, tag="seen"):
+    """The image takes ``count`` cells of the context, tokens around it included."""
+
+    id: int
+    count: int
+
+
 class Tokens(_Message, tag="tokens"):
     """``pieces`` are empty unless they were asked for."""
 
@@ -316,6 +345,7 @@ RunnerMessage = (
     | Finished
     | Vectors
     | Embedded
+    | Seen
     | Tokens
     | Detokenized
     | Failed

@@ -1,0 +1,62 @@
+"""From the bytes of an image file to its pixels."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from llamaherd.errors import PromptError
+from llamaherd.llama.backend import Pixels
+
+#: The formats that are read. All of them are common, and none can name other files.
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+
+#: No larger image is decoded, in pixels: three bytes each are made of them.
+_MOST_PIXELS: Final = 100_000_000
+
+#: What shines through where an image is transparent.
+_BACKGROUND: Final = (255, 255, 255, 255)
+
+
+def read_pixels(data: bytes) -> Pixels:
+    """The first frame, upright, on white where it is transparent.
+
+    Raises ``PromptError`` for what isn't an image, is damaged or too large.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), _opened(data) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise PromptError(
+                    f"invalid image: {image.width} x {image.height} pixels, at most {_MOST_PIXELS}"
+                )
+            return np.asarray(_in_colours(ImageOps.exif_transpose(image)))
+    except (OSError, ValueError, SyntaxError, EOFError, ArithmeticError, IndexError) as error:
+        # Pillow's decoders raise any of these for damaged files.
+        raise PromptError(f"invalid image: {error}") from error
+
+
+def shrunk(pixels: Pixels, factor: float) -> Pixels:
+    """The same image with both sides ``factor`` (below 1) times as long."""
+    height, width, _ = pixels.shape
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise PromptError(
+            f"invalid image: {len(data)} bytes that are none of {', '.join(_FORMATS)}"
+        ) from None
+
+
+def _in_colours(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    ground = Image.new("RGBA", image.size, _BACKGROUND)
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")

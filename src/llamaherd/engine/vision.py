@@ -1,0 +1,118 @@
+"""Looking at the images of prompts, and remembering those seen last.
+
+An encoder may take seconds for an image. It works in another thread than the engine, whose replies
+go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final
+
+from llamaherd.engine.pictures import Parts, Picture
+from llamaherd.engine.pixels import read_pixels, shrunk
+from llamaherd.errors import PromptError
+from llamaherd.llama.backend import Outline, Pixels, UnusableImage, VisionBackend
+
+#: Conversations come with the same images again and again. Of so many bytes of embeddings together
+#: they are kept; an image of LLaVA 1.5 7B takes 9 MiB.
+_KEPT_BYTES: Final = 256 << 20
+
+#: Bytes of a number in an embedding.
+_NUMBER: Final = 4
+
+#: An image that is still too large gets at least so much smaller.
+_LEAST_SHRINKING: Final = 0.9
+
+#: Pictures of one image have different keys.
+_PICTURE_BITS: Final = 16
+
+
+class Viewer:
+    """A vision backend with the images that it has seen last. Belongs to one thread.
+
+    An image that would take more than ``most_cells`` is made smaller, if that helps.
+    """
+
+    def __init__(
+        self, backend: VisionBackend, most_cells: int, kept_bytes: int = _KEPT_BYTES
+    ) -> None:
+        self._backend = backend
+        self._most_cells = most_cells
+        self._kept_bytes = kept_bytes
+        self._outlines: OrderedDict[bytes, list[list[int] | Outline]] = OrderedDict()
+        self._seen: OrderedDict[bytes, Parts] = OrderedDict()
+
+    def count(self, image: bytes) -> int:
+        """How many cells the image, the bytes of its file, takes.
+
+        Raises ``PromptError`` if it can't be used.
+        """
+        digest = hashlib.sha256(image).digest()
+        return _cells(self._seen.get(digest) or self._outline(digest, image))
+
+    def see(self, image: bytes) -> Parts:
+        """What the model is shown for an image; raises as ``count``."""
+        digest = hashlib.sha256(image).digest()
+        seen = self._seen.get(digest)
+        if seen is None:
+            seen = self._encode(digest, self._outline(digest, image))
+            del self._outlines[digest]
+            self._seen[digest] = seen
+            self._forget(self._seen)
+        self._seen.move_to_end(digest)
+        return seen
+
+    def _outline(self, digest: bytes, image: bytes) -> list[list[int] | Outline]:
+        outlines = self._outlines.get(digest)
+        if outlines is None:
+            try:
+                outlines = self._fitting(read_pixels(image))
+            except UnusableImage as error:
+                raise PromptError(f"invalid image: {error}") from error
+            self._outlines[digest] = outlines
+            self._forget(self._outlines)
+        return outlines
+
+    def _fitting(self, pixels: Pixels) -> list[list[int] | Outline]:
+        outlines = self._backend.outline(pixels)
+        while (excess := _cells(outlines) / self._most_cells) > 1:
+            # The cells of an image grow with its area, if they depend on its size.
+            pixels = shrunk(pixels, min(_LEAST_SHRINKING, math.sqrt(1 / excess)))
+            smaller = self._backend.outline(pixels)
+            if _cells(smaller) >= _cells(outlines):
+                break
+            outlines = smaller
+        return outlines
+
+    def _encode(self, digest: bytes, outlines: list[list[int] | Outline]) -> Parts:
+        first_key = int.from_bytes(digest) << _PICTURE_BITS
+        parts: list[list[int] | Picture] = []
+        for number, outline in enumerate(outlines):
+            if isinstance(outline, list):
+                parts.append(outline)
+                continue
+            picture = Picture(
+                key=first_key + number,
+                embeddings=self._backend.encode(outline),
+                places=outline.places,
+                moves=outline.moves,
+                span=outline.span,
+                mutual=self._backend.mutual,
+            )
+            parts.append(picture)
+        return parts
+
+    def _forget(self, images: OrderedDict[bytes, Any]) -> None:
+        """Those used least recently, as long as there are too many; the last one stays."""
+        size = sum(map(_cells, images.values())) * self._backend.width * _NUMBER
+        while size > self._kept_bytes and len(images) > 1:
+            _, forgotten = images.popitem(last=False)
+            size -= _cells(forgotten) * self._backend.width * _NUMBER
+
+
+def _cells(parts: Sequence[list[int] | Outline | Picture]) -> int:
+    return sum(len(part) if isinstance(part, list) else part.length for part in parts)
