@@ -69,7 +69,8 @@ def place(
     **options: Any,
 ) -> Plan:
     settings = Settings.from_environ(environ or {})
-    return Placement(shape, resolve_options(options), settings, machine).plan("/m.gguf", [], room)
+    placement = Placement(shape, resolve_options(options), settings, machine)
+    return placement.plan("/m.gguf", [], "", room)
 
 
 class TestContext:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llamaherd.errors import BadRequest, TemplateError
 from llamaherd.llama.loader import ModelSpec, load
 from llamaherd.messages import Message, Think, Tool, ToolCall, ToolCallFunction
-from llamaherd.prompt.builder import IMAGE_TOKENS, Prompt, chat_prompt, generate_prompt, run
+from llamaherd.prompt.builder import Prompt, chat_prompt, generate_prompt, run
 from llamaherd.prompt.jinja import JinjaTemplate
 from llamaherd.prompt.template import USUAL_TOKENS, GoTemplate, PromptTemplate, Values
 from tests.support.models import write_model
@@ -24,8 +24,10 @@ DATA: dict[str, Any] = json.loads(
     (Path(__file__).parent / "data" / "rendered-prompts.json").read_text()
 )
 
-#: Chars stand for tokens where the tokenizer doesn't matter.
-CHARS = len
+#: What an image takes in these tests.
+IMAGE_SIZE = 768
+
+Count = Callable[[Prompt], int]
 
 CHATML = "{{ range .Messages }}<{{ .Role }}>{{ .Content }}</{{ .Role }}>{{ end }}<assistant>"
 LEGACY = (
@@ -33,6 +35,11 @@ LEGACY = (
     "{{ if .Prompt }}<user>{{ .Prompt }}</user>{{ end }}"
     "<assistant>{{ .Response }}</assistant>"
 )
+
+
+def characters(prompt: Prompt) -> int:
+    """Characters stand for tokens where the tokenizer doesn't matter."""
+    return len(prompt.text) + IMAGE_SIZE * len(prompt.images)
 
 
 def user(content: str, **more: Any) -> Message:
@@ -52,14 +59,14 @@ def rendered(text: str, *messages: Message, tools: list[Tool] | None = None) -> 
 
 
 @pytest.fixture(scope="module")
-def count(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], int]]:
-    """Tokens of a text in the vocabulary of stories260K, with which the goldens were recorded."""
+def count(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Count]:
+    """Tokens of a prompt in the vocabulary of stories260K, with which the goldens were recorded."""
     path = write_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
     spec = ModelSpec(model=path, n_ctx=64, n_slots=1, n_batch=64, threads=1, gpu_layers=0)
     backend = load(spec, lambda fraction: None).backend
 
-    def tokens(text: str) -> int:
-        return len(backend.vocabulary.tokenize(text, add_special=True, parse_special=True))
+    def tokens(prompt: Prompt) -> int:
+        return len(backend.vocabulary.tokenize(prompt.text, add_special=True, parse_special=True))
 
     yield tokens
     backend.close()
@@ -78,7 +85,7 @@ def model_of_golden(name: str) -> tuple[GoTemplate, str, list[Message]]:
     return GoTemplate(templates[name]), "", []
 
 
-def build_golden(name: str, case: str, count: Callable[[str], int]) -> Prompt:
+def build_golden(name: str, case: str, count: Count) -> Prompt:
     template, own_system, defaults = model_of_golden(name)
     if case == "gen-raw":
         return run(generate_prompt(None, "Hi {{ x }}", limit=4096), count)
@@ -108,7 +115,7 @@ def build_golden(name: str, case: str, count: Callable[[str], int]) -> Prompt:
     DATA["results"],
     ids=[f"{result['model']}-{result['case']}" for result in DATA["results"]],
 )
-def test_prompts_are_those_of_ollama(golden: dict[str, str], count: Callable[[str], int]) -> None:
+def test_prompts_are_those_of_ollama(golden: dict[str, str], count: Count) -> None:
     prompt = build_golden(golden["model"], golden["case"], count)
     assert prompt.text == golden["rendered"]
 
@@ -166,7 +173,7 @@ def test_a_template_without_response_gets_it_at_the_end() -> None:
 
 def test_a_suffix_is_filled_in_between() -> None:
     template = GoTemplate("<pre>{{ .Prompt }}<suf>{{ .Suffix }}<mid>{{ .Response }}")
-    prompt = run(generate_prompt(template, "def f(", suffix="return x", limit=10), CHARS)
+    prompt = run(generate_prompt(template, "def f(", suffix="return x", limit=10), characters)
     assert prompt.text == "<pre>def f(<suf>return x<mid>"
     assert template.capabilities == {"insert"}
 
@@ -204,7 +211,7 @@ def test_a_suffix_is_filled_in_between() -> None:
 def test_the_families_ways_of_filling_in(template: str, filled: str) -> None:
     parsed = GoTemplate(template)
     assert "insert" in parsed.capabilities
-    prompt = run(generate_prompt(parsed, "def f(", suffix="return x", limit=10), CHARS)
+    prompt = run(generate_prompt(parsed, "def f(", suffix="return x", limit=10), characters)
     assert prompt.text == filled
 
 
@@ -328,7 +335,9 @@ def chat(
     template: PromptTemplate | None = None,
     **more: Any,
 ) -> Prompt:
-    return run(chat_prompt(template or GoTemplate(CHATML), messages, limit=limit, **more), CHARS)
+    return run(
+        chat_prompt(template or GoTemplate(CHATML), messages, limit=limit, **more), characters
+    )
 
 
 @pytest.mark.parametrize("role", ["", "USER", "developer", "function"])
@@ -343,25 +352,25 @@ def test_the_models_system_message_gives_way_to_an_opening_one() -> None:
 
 
 def test_what_fits_is_counted_once() -> None:
-    counted: list[str] = []
+    counted: list[Prompt] = []
 
-    def count_and_note(text: str) -> int:
-        counted.append(text)
-        return len(text)
+    def count_and_note(prompt: Prompt) -> int:
+        counted.append(prompt)
+        return characters(prompt)
 
     messages = [user("a"), assistant("b"), user("c")] * 20
     prompt = run(chat_prompt(GoTemplate(CHATML), messages, limit=10_000), count_and_note)
-    assert counted == [prompt.text]
+    assert counted == [prompt]
     assert prompt.dropped == 0
 
 
 def test_a_long_conversation_is_fitted_with_few_counts() -> None:
     counts = 0
 
-    def count_and_note(text: str) -> int:
+    def count_and_note(prompt: Prompt) -> int:
         nonlocal counts
         counts += 1
-        return len(text)
+        return characters(prompt)
 
     messages = [user("a"), assistant("b")] * 500 + [user("c")]
     run(chat_prompt(GoTemplate(CHATML), messages, limit=700), count_and_note)
@@ -384,7 +393,7 @@ def test_images_are_tagged_and_those_of_dropped_messages_left_out() -> None:
         "<user>[img-0]old</user><assistant>fine</assistant>"
         "<user>[img-2]left [img-1] right</user><assistant>"
     )
-    fitted = chat(*messages, limit=2 * IMAGE_TOKENS + 100)
+    fitted = chat(*messages, limit=2 * IMAGE_SIZE + 100)
     assert fitted.images == (b"1", b"2")
     assert fitted.text.endswith("<user>[img-1]left [img-0] right</user><assistant>")
     assert fitted.dropped == 1

@@ -140,6 +140,7 @@ def model(name: str = "story", flags: str = "", **options: Any) -> LoadSpec:
         info={"digest": name},
         model=flags,
         adapters=(),
+        projector="",
         options=resolve_options(options),
         shape=SHAPE,
     )

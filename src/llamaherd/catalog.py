@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 from llamaherd.cria.bundle import install_if_missing, is_bundled
@@ -62,16 +63,18 @@ class CatalogModel:
             name=self.name.short,
             info=self.stored,
             model=str(path),
-            adapters=tuple(str(adapter) for adapter in self.stored.adapter_paths),
+            adapters=tuple(map(str, self.stored.adapter_paths)),
+            projector="".join(map(str, self.stored.projector_paths[:1])),
             options=options,
             shape=self.shape,
         )
 
     @cached_property
     def key(self) -> str:
-        """The same for models that one runner can serve: same weights, same adapters."""
+        """The same for models that one runner can serve: same weights, adapters and projector."""
         stored = self.stored
-        return "|".join(str(path) for path in (stored.model_path, *stored.adapter_paths))
+        files = (stored.model_path, *stored.adapter_paths, *stored.projector_paths[:1])
+        return "|".join(map(str, files))
 
 
 class Catalog:
@@ -137,7 +140,7 @@ class Catalog:
                 template=template,
                 defaults=known.parameters if known else {},
                 shape=_shape(gguf, stored),
-                capabilities=_capabilities(gguf, template),
+                capabilities=_capabilities(gguf, template, stored),
             )
 
 
@@ -158,6 +161,12 @@ def open_weights(stored: StoredModel) -> Iterator[GGUF]:
     path = stored.model_path
     if path is None:
         raise StoreError(f"{stored.name.short} has no model layer")
+    with _opened(path, stored) as gguf:
+        yield gguf
+
+
+@contextmanager
+def _opened(path: Path, stored: StoredModel) -> Iterator[GGUF]:
     try:
         with store_errors("read", path), GGUF.open(path) as gguf:
             yield gguf
@@ -166,16 +175,25 @@ def open_weights(stored: StoredModel) -> Iterator[GGUF]:
 
 
 def _shape(gguf: GGUF, stored: StoredModel) -> ModelShape:
-    """Adapters are loaded beside the weights."""
+    """Adapters and a projector are loaded beside the weights."""
     shape = ModelShape.of(gguf)
-    adapters = (layer.size for layer in stored.layers if layer.media_type == MediaType.ADAPTER)
-    return replace(shape, weights=shape.weights + sum(adapters))
+    kinds = (MediaType.ADAPTER, MediaType.PROJECTOR)
+    beside = (layer.size for layer in stored.layers if layer.media_type in kinds)
+    return replace(shape, weights=shape.weights + sum(beside))
 
 
-def _capabilities(gguf: GGUF, template: PromptTemplate) -> tuple[str, ...]:
+def _sees(stored: StoredModel) -> bool:
+    """A projector may be for sounds only. Of several the first one counts, as in Ollama."""
+    for path in stored.projector_paths[:1]:
+        with _opened(path, stored) as gguf:
+            return gguf.get("clip.has_vision_encoder", bool, False)
+    return False
+
+
+def _capabilities(gguf: GGUF, template: PromptTemplate, stored: StoredModel) -> tuple[str, ...]:
     """In the order in which Ollama lists them."""
     embeds = gguf.arch_value("pooling_type") is not None
-    sees = gguf.arch_value("vision.block_count") is not None
+    sees = _sees(stored)
     found = [
         "embedding" if embeds else "completion",
         *(["vision"] if sees else []),

@@ -8,7 +8,7 @@ import msgspec
 
 from llamaherd.api.requests import ChatRequest, GenerateRequest
 from llamaherd.catalog import CatalogModel
-from llamaherd.errors import BadRequest, PromptError, Unsupported
+from llamaherd.errors import BadRequest, PromptError
 from llamaherd.formats import grammar_of
 from llamaherd.prompt.reply_forms import offered_tools
 
@@ -57,10 +57,6 @@ def asked_chat(model: CatalogModel, request: ChatRequest) -> ChatRequest:
 
 
 def _check_images(model: CatalogModel, images: Sequence[bytes]) -> None:
-    """Ollama drops images that a model can't see without a word; we say so.
-
-    Nothing here encodes images yet, so models that could see them don't get any either.
-    """
+    """Ollama drops images that a model can't see without a word; we say so."""
     if images:
         model.require("vision", f"{model.name.full} does not support images")
-        raise Unsupported("images are not supported by this version")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from llamaherd.generation.scoring import ScoresOfPrompt, scored_prompt
 from llamaherd.grammar import Form
 from llamaherd.prompt.builder import Prompt
 from llamaherd.runner.generation import Generation as RunnerGeneration
-from llamaherd.runner.protocol import Finished, Sampling
+from llamaherd.runner.protocol import Finished, Placed, Sampling
 from llamaherd.scheduler.loop import Grant, Scheduler
 from llamaherd.telemetry import Generated, Observer, TextBegan, unobserved
 
@@ -59,7 +59,8 @@ class Generation:
             template = await template_of(model, request)
             limit = _limit(request, grant)
             building = generate_building(model, request, template, limit)
-            prompt, tokens = await build(building, grant.runner)
+            read = await build(building, grant.runner)
+            prompt = read.prompt
             parser = None
             form: Form | None = grammar_of(request.format)
             if template or request.think:
@@ -67,9 +68,11 @@ class Generation:
                 parser = await parser_of(asked, prompt, (), request.think)
                 form = await form_of(asked, prompt, request)
             start = await grant.runner.opening()
-            conversation = [*request.context, *tokens[len(start) :]]
-            reading = Reading(prompt, len(tokens), parser, logprobs=request.logprobs)
-            writing = _write(grant, [*start, *conversation], options, request, form)
+            conversation = [*request.context, *read.tokens[len(start) :]]
+            images = read.images_after(len(request.context))
+            reading = Reading(prompt, read.count, parser, logprobs=request.logprobs)
+            tokens = [*start, *conversation]
+            writing = _write(grant, tokens, options, request, form, images=images)
             reply = self._reply(
                 writing, reading, grant, started, model, None if request.raw else conversation
             )
@@ -134,21 +137,22 @@ class Generation:
                 yield Done("load")
                 return
             building = chat_building(model, request, _limit(request, grant))
-            prompt, tokens = await build(building, grant.runner)
+            read = await build(building, grant.runner)
+            prompt = read.prompt
             n_ctx = grant.runner.info.n_ctx
-            if len(tokens) > n_ctx and not request.truncate:
-                raise ContextExceeded(len(tokens), n_ctx)
-            prompt_read(len(tokens))
+            if read.count > n_ctx and not request.truncate:
+                raise ContextExceeded(read.count, n_ctx)
+            prompt_read(read.count)
             parser = await parser_of(model.template, prompt, request.tools, request.think)
             form = await form_of(model.template, prompt, request)
             reading = Reading(
                 prompt,
-                len(tokens),
+                read.count,
                 parser,
                 logprobs=request.logprobs,
                 parallel=request.tool_choice.parallel,
             )
-            writing = _write(grant, tokens, options, request, form)
+            writing = _write(grant, read.tokens, options, request, form, images=read.images)
             reply = self._reply(writing, reading, grant, started, model)
             async with aclosing(reply) as events:
                 async for event in events:
@@ -161,8 +165,7 @@ class Generation:
         options = model.options(request.options)
         async with self._acquire(model, options, request.keep_alive) as grant:
             building = chat_building(model, request, limit=None)
-            _, tokens = await build(building, grant.runner)
-            return len(tokens)
+            return (await build(building, grant.runner)).count
 
     async def detokenize(self, name: str, tokens: list[int]) -> str:
         """The text that tokens of this model stand for; it is loaded for that."""
@@ -178,7 +181,7 @@ class Generation:
         async with self._acquire(model, options, request.keep_alive) as grant:
             template = await template_of(model, request)
             building = generate_building(model, request, template, _limit(request, grant))
-            prompt, _ = await build(building, grant.runner)
+            prompt = (await build(building, grant.runner)).prompt
             return DebugInfo(prompt.text, len(prompt.images))
 
     async def render_chat(self, request: ChatRequest) -> DebugInfo:
@@ -188,7 +191,7 @@ class Generation:
         options = model.options(request.options)
         async with self._acquire(model, options, request.keep_alive) as grant:
             building = chat_building(model, request, _limit(request, grant))
-            prompt, _ = await build(building, grant.runner)
+            prompt = (await build(building, grant.runner)).prompt
             return DebugInfo(prompt.text, len(prompt.images))
 
     async def _reply(
@@ -253,6 +256,7 @@ def _write(
     request: GenerateRequest | ChatRequest,
     form: Form | None,
     *,
+    images: Sequence[Placed] = (),
     score_prompt: bool = False,
     tell_end: bool = False,
 ) -> RunnerGeneration:
@@ -269,6 +273,7 @@ def _write(
         top_logprobs=request.top_logprobs if request.logprobs else None,
         score_prompt=score_prompt,
         tell_end=tell_end,
+        images=images,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, replace
 from typing import Final
 
 from llamaherd.api.requests import ChatRequest, GenerateRequest
@@ -11,6 +12,7 @@ from llamaherd.errors import PromptError
 from llamaherd.prompt.builder import Building, Prompt, chat_prompt, generate_prompt
 from llamaherd.prompt.template import GoTemplate, PromptTemplate
 from llamaherd.runner.process import Runner
+from llamaherd.runner.protocol import Placed
 
 #: A longer text, in bytes of UTF-8, isn't tokenized: no context could hold it, and with a token for
 #: each byte the runner's answer would be longer than it may be (``child.LONGEST_ANSWER``).
@@ -60,33 +62,74 @@ def chat_building(model: CatalogModel, request: ChatRequest, limit: int | None) 
     )
 
 
-async def build(building: Building, runner: Runner) -> tuple[Prompt, list[int]]:
+@dataclass(frozen=True, slots=True)
+class ReadablePrompt:
+    """A prompt as a runner reads it: its tokens, and the images that stand between them.
+
+    ``count`` is how many cells of the context all that takes.
+    """
+
+    prompt: Prompt
+    tokens: list[int]
+    images: list[Placed]
+    count: int
+
+    def images_after(self, before: int) -> list[Placed]:
+        """The images where ``before`` more tokens stand after the opening ones."""
+        return [Placed(placed.at + before, placed.image) for placed in self.images]
+
+
+async def build(building: Building, runner: Runner) -> ReadablePrompt:
     """The prompt and its tokens; the builder's questions are answered by the runner.
 
     Templates come from strangers and may take their time, so they are rendered in a thread. A text
-    of more than ``LONGEST_TEXT`` counts as a token for each byte.
+    of more than ``LONGEST_TEXT`` counts as a token for each byte. Raises ``PromptError`` for one,
+    and for images that the model can't be shown.
     """
-    tokens: dict[str, list[int]] = {}
+    reader = _Reader(runner)
+    found: tuple[Prompt, ReadablePrompt] | None = None
     count: int | None = None
     while True:
-        step = await asyncio.to_thread(_advance, building, count)
-        text = step if isinstance(step, str) else step.text
-        if (size := len(text.encode("utf-8", "replace"))) > LONGEST_TEXT:
-            if not isinstance(step, str):
+        step, is_last = await asyncio.to_thread(_advance, building, count)
+        if (size := len(step.text.encode("utf-8", "replace"))) > LONGEST_TEXT:
+            if is_last:
                 raise PromptError(f"the prompt has {size} bytes, at most {LONGEST_TEXT} are read")
             count = size
             continue
-        if text not in tokens:
-            tokens = {text: await runner.tokenize(text)}
-        if not isinstance(step, str):
-            return step, tokens[text]
-        count = len(tokens[text])
+        if found is None or (found[0].text, found[0].images) != (step.text, step.images):
+            found = step, await reader.read(step)
+        if is_last:
+            return replace(found[1], prompt=step)
+        count = found[1].count
 
 
-def _advance(building: Building, count: int | None) -> str | Prompt:
-    """The next text to count, or at last the prompt."""
+class _Reader:
+    """Has a runner translate prompts that may have images in common."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._sizes: dict[bytes, int] = {}
+
+    async def read(self, prompt: Prompt) -> ReadablePrompt:
+        tokens: list[int] = []
+        images: list[Placed] = []
+        for number, segment in enumerate(prompt.segments()):
+            if isinstance(segment, str):
+                tokens += await self._runner.tokenize(segment, add_special=number == 0)
+            else:
+                images.append(Placed(len(tokens), prompt.images[segment]))
+        sizes = [await self._size(placed.image) for placed in images]
+        return ReadablePrompt(prompt, tokens, images, len(tokens) + sum(sizes))
+
+    async def _size(self, image: bytes) -> int:
+        if image not in self._sizes:
+            self._sizes[image] = await self._runner.look(image)
+        return self._sizes[image]
+
+
+def _advance(building: Building, count: int | None) -> tuple[Prompt, bool]:
+    """The next prompt to count, or at last the one to use, and whether it is that."""
     try:
-        return next(building) if count is None else building.send(count)
+        return (next(building) if count is None else building.send(count)), False
     except StopIteration as end:
-        prompt: Prompt = end.value
-        return prompt
+        return end.value, True

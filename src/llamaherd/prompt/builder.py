@@ -1,17 +1,18 @@
 """From a conversation to the text that the model reads.
 
-Building needs to know how many tokens a text has, which only the model can tell. So a builder is
-a generator without I/O: it yields a text to be counted and is sent the count. ``run`` drives one
+Building needs to know how many tokens a prompt has, which only the model can tell. So a builder is
+a generator without I/O: it yields a prompt to be counted and is sent the count. ``run`` drives one
 with a plain function; the server drives it with its runner::
 
     building = chat_prompt(template, messages, limit=4096)
-    text = next(building)
+    prompt = next(building)
     while True:
-        text = building.send(await count(text))   # StopIteration.value is the Prompt
+        prompt = building.send(await count(prompt))   # StopIteration.value is the Prompt
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import chain
 from typing import Final
@@ -24,12 +25,11 @@ from llamaherd.messages import ROLES, Message, Think, Tool
 from llamaherd.prompt.history import shown_messages
 from llamaherd.prompt.template import PromptTemplate, Values
 
-#: What an image is taken to cost in tokens while the prompt is fitted to the context, as Ollama
-#: does. The vision encoder decides the true number later.
-IMAGE_TOKENS: Final = 768
-
 #: Where an image stands in a message that says so itself.
 _IMAGE_PLACE: Final = "[img]"
+
+#: Where an image stands in a prompt, by its index among the prompt's images.
+_IMAGE_TAG: Final = re.compile(r"\[img-([0-9]{1,9})\]")
 
 
 class Prompt(Struct, frozen=True):
@@ -45,19 +45,33 @@ class Prompt(Struct, frozen=True):
     images: tuple[bytes, ...] = ()
     whole_count: int = 0
 
+    def segments(self) -> list[str | int]:
+        """Text and, by their indexes, images in their order; it begins with text."""
+        if not self.images:
+            return [self.text]
+        segments: list[str | int] = [""]
+        done = 0
+        for tag in _IMAGE_TAG.finditer(self.text):
+            if (index := int(tag[1])) < len(self.images):
+                segments[-1] = self.text[done : tag.start()]
+                segments += [index, ""]
+                done = tag.end()
+        segments[-1] = self.text[done:]
+        return [segments[0], *(each for each in segments[1:] if each != "")]
 
-Building = Generator[str, int, Prompt]
+
+Building = Generator[Prompt, int, Prompt]
 
 
-def run(building: Building, count: Callable[[str], int]) -> Prompt:
-    """The prompt, with ``count`` as the number of tokens of a text."""
+def run(building: Building, count: Callable[[Prompt], int]) -> Prompt:
+    """The prompt, with ``count`` as the number of tokens of one."""
     try:
-        text = next(building)
+        prompt = next(building)
         while True:
-            text = building.send(count(text))
+            prompt = building.send(count(prompt))
     except StopIteration as end:
-        prompt: Prompt = end.value
-        return prompt
+        built: Prompt = end.value
+        return built
 
 
 def chat_prompt(
@@ -174,8 +188,8 @@ def _fit(window: _Window, limit: int | None) -> Building:
     whole = window.candidate(0)
     if limit is None:
         return whole.prompt
-    whole_count = yield whole.prompt.text
-    if _fits(whole, whole_count, limit):
+    whole_count = yield whole.prompt
+    if whole_count <= limit:
         return whole.prompt
     best = window.first(range(window.last, 0, -1)) or whole
     low, high = 1, best.start
@@ -184,7 +198,7 @@ def _fit(window: _Window, limit: int | None) -> Building:
         candidate = window.first(range(middle, high))
         if candidate is None:
             high = middle
-        elif _fits(candidate, (yield candidate.prompt.text), limit):
+        elif (yield candidate.prompt) <= limit:
             best, high = candidate, middle
         else:
             low = candidate.start + 1
@@ -193,12 +207,11 @@ def _fit(window: _Window, limit: int | None) -> Building:
     return msgspec.structs.replace(best.prompt, whole_count=whole_count)
 
 
-def _fits(candidate: _Candidate, count: int, limit: int) -> bool:
-    return count + IMAGE_TOKENS * len(candidate.prompt.images) <= limit
-
-
 def _tag_images(messages: Sequence[Message]) -> list[Message]:
-    """The messages with ``[img-N]`` for each image: in place of ``[img]``, else in front."""
+    """The messages with ``[img-N]`` for each image: in place of ``[img]``, else in front.
+
+    One that the message has already, as raw prompts do, stays where it is.
+    """
     tagged: list[Message] = []
     number = 0
     for message in messages:
@@ -211,7 +224,7 @@ def _tag_images(messages: Sequence[Message]) -> list[Message]:
             number += 1
             if _IMAGE_PLACE in content:
                 content = content.replace(_IMAGE_PLACE, tag, 1)
-            else:
+            elif tag not in content:
                 front += tag
         tagged.append(msgspec.structs.replace(message, content=front + content))
     return tagged

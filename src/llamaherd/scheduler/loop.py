@@ -45,9 +45,9 @@ _MODELS_PER_DEVICE: Final = 3
 class LoadSpec:
     """A model as a request wants it loaded.
 
-    ``key`` names the weights and adapters: requests with the same key can share a runner.
-    ``name`` and ``info`` are only shown, by ``Scheduler.loaded``. ``model`` and ``adapters`` are
-    paths, ``options`` all options with their values, ``shape`` the sizes from the model's file.
+    ``key`` names the files: requests with the same key can share a runner. ``name`` and ``info``
+    are only shown, by ``Scheduler.loaded``. ``model``, ``adapters`` and ``projector`` ("" for none)
+    are paths, ``options`` all options with their values, ``shape`` the sizes from the files.
     """
 
     key: str
@@ -55,6 +55,7 @@ class LoadSpec:
     info: Any
     model: str
     adapters: tuple[str, ...]
+    projector: str
     options: Mapping[str, Any]
     shape: ModelShape
 
@@ -301,7 +302,7 @@ class Scheduler:
 
     def _start(self, number: int, request: _Request, room: Memory) -> None:
         spec = request.spec
-        plan = request.placement.plan(spec.model, spec.adapters, room)
+        plan = request.placement.plan(spec.model, spec.adapters, spec.projector, room)
         entry = _Entry(spec, self._clock.now(), asyncio.create_task(self._launch(spec, plan.load)))
         self._entries[number] = entry
         self._lives[number] = asyncio.create_task(

@@ -163,7 +163,7 @@ class Placement:
         n_slots = 1 if self._shape.pools else self._settings.num_parallel or 1
         return self._estimate(n_slots, self._layers_wanted(), self._settings.flash_attention)
 
-    def plan(self, model: str, adapters: Sequence[str], room: Memory) -> Plan:
+    def plan(self, model: str, adapters: Sequence[str], projector: str, room: Memory) -> Plan:
         """How to load ``model`` into ``room``, the memory that nothing else uses or will use."""
         n_slots = self._slots(room)
         gpu_layers = self._gpu_layers(n_slots, room.vram)
@@ -172,6 +172,7 @@ class Placement:
         load = Load(
             model=model,
             adapters=list(adapters),
+            projector=projector,
             n_ctx=wanted.n_ctx,
             n_slots=n_slots,
             n_batch=wanted.n_batch,
