@@ -14,11 +14,11 @@ from collections.abc import Sequence as Tokens
 from time import monotonic_ns
 from typing import Final, NamedTuple
 
-from llamaherd.engine.batch import PromptPacer
 from llamaherd.engine.failures import failure_of
 from llamaherd.engine.grammar import Constraint, Grammars, wait_for_any
 from llamaherd.engine.likelihood import PromptScores, Trace
 from llamaherd.engine.pictures import Parts, weave
+from llamaherd.engine.planning import NOBODY, Planner
 from llamaherd.engine.prefix_cache import PrefixCache
 from llamaherd.engine.sampling import TokenSampler
 from llamaherd.engine.sequence import FinishReason, Sequence, fit_prompt, reply_limit
@@ -32,8 +32,6 @@ from llamaherd.llama.backend import (
     Logits,
 )
 from llamaherd.runner.protocol import Chunk, Finished, Generate, RunnerMessage, Scored
-
-_NOBODY: Final[frozenset[int]] = frozenset()
 
 #: How long a step waits for a grammar when it has nothing else to do, in seconds. Short enough to
 #: see new and cancelled requests.
@@ -53,16 +51,14 @@ class Engine:
         self._n_slots = n_slots
         self._send = send
         self._prefixes = PrefixCache(backend)
-        self._pacer = PromptPacer(backend.batch.capacity)
+        self._planner = Planner(backend, self._prefixes)
         self._waiting: deque[_Waiting] = deque()
         self._running: list[Sequence] = []
-        self._planned: list[_Planned] = []
         self._fresh: list[_Written] = []
         self._held: list[tuple[Sequence, Constraint, Logits]] = []
         self._grammars = Grammars(backend)
         self._outbox: list[RunnerMessage] = []
-        self._reading = _NOBODY
-        self._has_shown = False
+        self._reading = NOBODY
 
     @property
     def busy(self) -> bool:
@@ -114,13 +110,14 @@ class Engine:
         """Advance every request. Does not raise for what concerns single requests."""
         self._admit()
         self._resume()
-        self._plan()
-        evaluated = bool(self._planned) and self._evaluate()
+        self._planner.plan(self._running)
+        self._reading = self._planner.reading
+        evaluated = bool(self._planner.planned) and self._evaluate()
         # Between two steps the backend may work for others, who must not be interrupted.
-        self._reading = _NOBODY
+        self._reading = NOBODY
         if evaluated:
             self._choose()
-        if not self._backend.asynchronous or not self._planned:
+        if not self._backend.asynchronous or not self._planner.planned:
             self._write()
         self._flush()
 
@@ -175,88 +172,6 @@ class Engine:
             scores=PromptScores(fitted.tokens, n_top or 0, piece) if scored else None,
         )
 
-    # --- build the batch --------------------------------------------------------------------
-
-    def _plan(self) -> None:
-        self._backend.batch.clear()
-        self._planned = []
-        due = []
-        for sequence in self._running:
-            if sequence.ending is not None or not sequence.slot.pending:
-                continue
-            while len(sequence.slot.tokens) > self._backend.n_ctx:
-                self._shift(sequence)
-            due.append(sequence)
-        viewing = [sequence for sequence in due if sequence.slot.ahead is not None]
-        # A batch has tokens or an image, so they take turns.
-        self._has_shown = bool(viewing) and not (self._has_shown and len(viewing) < len(due))
-        if self._has_shown:
-            self._reading = self._plan_picture(viewing[0])
-        else:
-            self._plan_tokens([sequence for sequence in due if sequence not in viewing])
-
-    def _plan_tokens(self, due: list[Sequence]) -> None:
-        batch = self._backend.batch
-        reading = []
-        for sequence in due:
-            slot = sequence.slot
-            if not sequence.is_writing:
-                reading.append(sequence)
-            elif slot.pending == 1:
-                row = batch.add(slot.tokens[-1], slot.position(slot.evaluated), slot.number)
-                self._planned.append(_Planned(sequence, 1, row))
-            else:
-                self._plan_run(sequence, batch.capacity // len(self._running))
-        self._reading = self._plan_reading(reading) if reading else _NOBODY
-
-    def _plan_picture(self, sequence: Sequence) -> frozenset[int]:
-        """Fill the batch with as much of an image as the pacer allows; the request's id."""
-        slot = sequence.slot
-        stretch = slot.ahead
-        assert stretch is not None
-        assert stretch.picture is not None, "what is still to be evaluated is there"
-        start = slot.evaluated - stretch.start
-        length = stretch.length - start
-        if not stretch.picture.mutual:
-            length = min(length, self._pacer.budget(writing=self.writing))
-        shown = stretch.picture.shown(slot.position(stretch.start), start, length)
-        row = self._backend.batch.show(shown, slot.number, want=sequence.wanted(length))
-        self._planned.append(_Planned(sequence, length, row))
-        return frozenset((sequence.id,))
-
-    def _plan_reading(self, reading: list[Sequence]) -> frozenset[int]:
-        """Fill the batch with prompts, the oldest first; the requests whose turn it is."""
-        writers = len(self._planned)
-        budget = self._pacer.budget(writing=self._backend.batch.size)
-        # A prompt that is scored needs the logits of all its rows; of each other one is enough.
-        spare_outputs = self._backend.n_outputs - len(self._running)
-        for sequence in reading:
-            if budget <= 0:
-                break
-            if sequence.scores is None:
-                budget -= self._plan_run(sequence, budget)
-            else:
-                length = self._plan_run(sequence, min(budget, 1 + spare_outputs))
-                spare_outputs -= length - 1
-                budget -= length
-        return frozenset(plan.sequence.id for plan in self._planned[writers:])
-
-    def _plan_run(self, sequence: Sequence, most: int) -> int:
-        """Add up to ``most`` of the tokens that are to be evaluated; how many these are."""
-        slot = sequence.slot
-        most = slot.pictures.tokens_from(slot.evaluated, most)
-        run = slot.tokens[slot.evaluated : slot.evaluated + most]
-        want = sequence.wanted(len(run))
-        position = slot.position(slot.evaluated)
-        row = self._backend.batch.extend(run, position, slot.number, want=want)
-        self._planned.append(_Planned(sequence, len(run), row))
-        return len(run)
-
-    def _shift(self, sequence: Sequence) -> None:
-        """Make room in a full context: half of what may go goes, the oldest first."""
-        discard = max((self._backend.n_ctx - sequence.keep) // 2, 1)
-        self._prefixes.shift(sequence.slot, sequence.keep, discard)
-
     # --- evaluate ---------------------------------------------------------------------------
 
     def _evaluate(self) -> bool:
@@ -270,36 +185,26 @@ class Engine:
                 self._fail(youngest, DecodeFailed("the context memory is full"))
             return False
         except DecodeAborted:
-            for planned in self._planned:
+            for planned in self._planner.planned:
                 self._prefixes.restore(planned.sequence.slot)
             return False
         except DecodeFailed as error:
-            for planned in self._planned:
+            for planned in self._planner.planned:
                 self._fail(planned.sequence, error)
             return False
-        for planned in self._planned:
+        for planned in self._planner.planned:
             planned.sequence.slot.evaluated += planned.length
         if self._backend.asynchronous:
             self._write()
             self._flush()
             self._backend.wait()
-        self._charge(monotonic_ns() - started)
+        self._planner.evaluated(monotonic_ns() - started)
         return True
-
-    def _charge(self, duration: int) -> None:
-        """Charge every prompt its share of the step's time."""
-        total = self._backend.batch.size
-        read = 0
-        for sequence, length, _ in self._planned:
-            if sequence.prompt_done is None:
-                sequence.prompt_duration += duration * length // total
-                read += length
-        self._pacer.measured(read, duration)
 
     # --- choose the next tokens -------------------------------------------------------------
 
     def _choose(self) -> None:
-        for sequence, length, row in self._planned:
+        for sequence, length, row in self._planner.planned:
             if sequence.scores is not None:
                 self._score(sequence, sequence.scores, length, row)
             if sequence.finished or sequence.slot.pending:
@@ -467,14 +372,6 @@ class _Waiting(NamedTuple):
 
     request: Generate
     images: Tokens[Parts]
-
-
-class _Planned(NamedTuple):
-    """A sequence in the batch: how many of its tokens, and the row of the last."""
-
-    sequence: Sequence
-    length: int
-    row: int
 
 
 class _Written(NamedTuple):
