@@ -154,19 +154,20 @@ def _name(text: str) -> Name:
 
 @contextmanager
 def open_weights(stored: StoredModel) -> Iterator[GGUF]:
-    """The model's GGUF file; raises ``StoreError`` where the store has a damaged one or none.
-
-    That isn't ``InvalidGGUF``: who asks for a model is not to blame for the state of its file.
-    """
+    """The model's GGUF file; raises as ``open_part``, and where there is none."""
     path = stored.model_path
     if path is None:
         raise StoreError(f"{stored.name.short} has no model layer")
-    with _opened(path, stored) as gguf:
+    with open_part(path, stored) as gguf:
         yield gguf
 
 
 @contextmanager
-def _opened(path: Path, stored: StoredModel) -> Iterator[GGUF]:
+def open_part(path: Path, stored: StoredModel) -> Iterator[GGUF]:
+    """One of a model's GGUF files; raises ``StoreError`` where the store has a damaged one or none.
+
+    That isn't ``InvalidGGUF``: who asks for a model is not to blame for the state of its files.
+    """
     try:
         with store_errors("read", path), GGUF.open(path) as gguf:
             yield gguf
@@ -185,7 +186,7 @@ def _shape(gguf: GGUF, stored: StoredModel) -> ModelShape:
 def _sees(stored: StoredModel) -> bool:
     """A projector may be for sounds only. Of several the first one counts, as in Ollama."""
     for path in stored.projector_paths[:1]:
-        with _opened(path, stored) as gguf:
+        with open_part(path, stored) as gguf:
             return gguf.get("clip.has_vision_encoder", bool, False)
     return False
 

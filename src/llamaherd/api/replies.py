@@ -262,6 +262,7 @@ class ShownModel(Struct):
     details: ModelDetails | UnsetType = UNSET
     messages: list[WireMessage] | UnsetType = UNSET
     model_info: dict[str, Any] | UnsetType = UNSET
+    projector_info: dict[str, Any] | UnsetType = UNSET
     tensors: list[dict[str, Any]] | UnsetType = UNSET
     capabilities: list[str] | UnsetType = UNSET
     modified_at: str | UnsetType = UNSET

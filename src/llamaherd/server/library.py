@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from msgspec import UNSET
 from starlette.concurrency import run_in_threadpool
@@ -32,7 +33,7 @@ from llamaherd.api.requests import (
     read_delete,
     read_show,
 )
-from llamaherd.catalog import Catalog, open_weights
+from llamaherd.catalog import Catalog, open_part, open_weights
 from llamaherd.create.create import create_model
 from llamaherd.create.quantize.types import parse_target
 from llamaherd.cria.bundle import install_if_missing
@@ -118,6 +119,10 @@ def describe(catalog: Catalog, wanted: ModelRequest) -> ShownModel:
     with open_weights(stored) as gguf:
         info = model_info(gguf, verbose=wanted.verbose)
         tensors = tensor_list(gguf)
+    projector_info: dict[str, Any] = {}
+    for path in stored.projector_paths[:1]:
+        with open_part(path, stored) as gguf:
+            projector_info = model_info(gguf, verbose=wanted.verbose)
     messages = [WireMessage(m.role, m.content) for m in stored.messages]
     return ShownModel(
         license="\n".join(stored.licenses) or UNSET,
@@ -128,6 +133,7 @@ def describe(catalog: Catalog, wanted: ModelRequest) -> ShownModel:
         details=details_of(stored, parent=stored.parent_model),
         messages=messages or UNSET,
         model_info=info,
+        projector_info=projector_info or UNSET,
         tensors=tensors,
         capabilities=list(model.capabilities),
         modified_at=timestamp(stored.modified_at),
