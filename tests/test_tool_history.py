@@ -10,7 +10,7 @@ import pytest
 
 from llamaherd.errors import TemplateRefusal
 from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
-from llamaherd.prompt.builder import chat_prompt, run
+from llamaherd.prompt.builder import Prompt, chat_prompt, run
 from llamaherd.prompt.jinja import JinjaTemplate
 from llamaherd.prompt.parsers.calls import Toolbox
 from llamaherd.prompt.parsers.recognise import recognise_calls
@@ -28,6 +28,10 @@ NEMO = BY_NAME["mistralai-Mistral-Nemo-Instruct-2407"]
 LLAMA = BY_NAME["meta-llama-Llama-3.1-8B-Instruct"]
 
 ASKED = Message(role="user", content="How is the weather?")
+
+
+def characters(prompt: Prompt) -> int:
+    return len(prompt.text)
 
 
 def weather(parameters: dict[str, Any] | None = None) -> Tool:
@@ -177,7 +181,7 @@ class TestCallsThatATemplateHides:
     def prompt(self, name: str, answer: Message, *after: Message) -> str:
         messages = [ASKED, answer, *after]
         template = JinjaTemplate(BY_NAME[name], USUAL_TOKENS)
-        return run(chat_prompt(template, messages, limit=None, tools=(weather(),)), len).text
+        return run(chat_prompt(template, messages, limit=None, tools=(weather(),)), characters).text
 
     @pytest.mark.parametrize("name", ["LFM2.5-Instruct", "ibm-granite-granite-3.3-2B-Instruct"])
     def test_they_are_shown_as_written(self, name: str) -> None:
@@ -213,4 +217,7 @@ class TestCallsThatATemplateHides:
         )
         template = JinjaTemplate(text, USUAL_TOKENS)
         with pytest.raises(TemplateRefusal):
-            run(chat_prompt(template, [ASKED, calls("Paris"), result("cold", "")], limit=None), len)
+            run(
+                chat_prompt(template, [ASKED, calls("Paris"), result("cold", "")], limit=None),
+                characters,
+            )

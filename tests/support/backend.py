@@ -2,7 +2,8 @@
 
 Every mistake that would corrupt llama.cpp's state is an assertion here: tokens out of order,
 copies into a slot in use, shifts of cells that others share. The "model" writes a letter that
-depends on every token before it, so two sequences agree only if their memories do.
+depends on every token before it, so two sequences agree only if their memories do. An embedding in
+the place of a token counts as the negative of its first number.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from llamaherd.llama.backend import (
     CacheFull,
     DecodeAborted,
     Logits,
+    Shown,
     Step,
     TokenIds,
     TokenTable,
@@ -41,8 +43,11 @@ def encode(text: str) -> list[int]:
 
 @dataclass(eq=False)
 class _Cell:
+    """``reach`` is the last position that it takes on any axis."""
+
     token: int
     position: int
+    reach: int
     slots: set[int] = field(default_factory=set)
 
 
@@ -88,6 +93,7 @@ class FakeBackend:
         self.model = model
         self.decoded: list[list[tuple[int, int, int]]] = []
         self.failures: list[type[Exception]] = []
+        self.shown: list[tuple[int, bool]] = []
         self._aborted = False
         self._cells: list[_Cell] = []
         self._wanted: dict[int, tuple[int, ...]] = {}
@@ -103,10 +109,17 @@ class FakeBackend:
         return TokenTable(pieces, special=frozenset({BOS, END}), ends=[END])
 
     def contents(self, slot: int) -> tuple[int, ...]:
-        """The tokens of a sequence, which lie at positions 0, 1, 2, …"""
+        """The tokens of a sequence, in the order of their positions."""
         cells = sorted(self._of(slot), key=lambda cell: cell.position)
-        assert [cell.position for cell in cells] == list(range(len(cells))), "a gap in the memory"
+        end = 0
+        for cell in cells:
+            assert cell.position <= end, "a gap in the memory"
+            end = max(end, cell.reach + 1)
         return tuple(cell.token for cell in cells)
+
+    def _end(self, slot: int) -> int:
+        """The next position of a sequence."""
+        return max((cell.reach + 1 for cell in self._of(slot)), default=0)
 
     def decode(self) -> None:
         batch = self.batch
@@ -121,19 +134,41 @@ class FakeBackend:
         if len(self._cells) + batch.size > self.n_cells:
             raise CacheFull
         self._wanted.clear()
+        if batch.shown is not None:
+            self._decode_shown(batch.shown)
+            return
         rows = []
         for row in range(batch.size):
             token, position, slot = (
                 int(array[row]) for array in (batch.tokens, batch.positions, batch.slots)
             )
             before = self.contents(slot)
-            assert position == len(before), f"slot {slot} has {len(before)} tokens, not {position}"
-            assert position < self.n_ctx, "beyond the context"
-            self._cells.append(_Cell(token, position, {slot}))
+            end = self._end(slot)
+            assert position == end, f"slot {slot} goes on at {end}, not {position}"
+            assert len(before) < self.n_ctx, "beyond the context"
+            self._cells.append(_Cell(token, position, position, {slot}))
             rows.append((token, position, slot))
             if batch.wanted[row]:
                 self._wanted[row] = (*before, token)
         self.decoded.append(rows)
+
+    def _decode_shown(self, shown: Shown) -> None:
+        size, slot = self.batch.size, int(self.batch.slots[0])
+        assert size == len(shown.embeddings) == shown.positions.shape[1]
+        assert (self.batch.slots[:size] == slot).all()
+        held = self._of(slot)
+        for row, (embedding, axes) in enumerate(
+            zip(shown.embeddings, shown.positions.T, strict=True)
+        ):
+            # Either where the sequence goes on, or within the picture that it ends with.
+            ends = {self._end(slot), max((cell.position for cell in held), default=0)}
+            assert int(axes[0]) in ends or row
+            token, position = -int(embedding[0]), int(axes[0])
+            self._cells.append(_Cell(token, position, int(axes.max()), {slot}))
+            if self.batch.wanted[row]:
+                self._wanted[row] = self.contents(slot)
+        assert len(self._of(slot)) <= self.n_ctx, "beyond the context"
+        self.shown.append((size, shown.mutual))
 
     def wait(self) -> None:
         pass
@@ -150,11 +185,11 @@ class FakeBackend:
         self._aborted = True
 
     def can_truncate(self, slot: int, length: int) -> bool:
-        held = len(self._of(slot))
+        held = max((cell.position + 1 for cell in self._of(slot)), default=0)
         return length in (0, held) or (self.forgets and length < held)
 
     def truncate(self, slot: int, length: int) -> None:
-        assert self.can_truncate(slot, length)
+        assert length == self._end(slot) or self.can_truncate(slot, length)
         for cell in self._of(slot):
             if cell.position >= length:
                 cell.slots.discard(slot)
@@ -162,7 +197,7 @@ class FakeBackend:
 
     def copy(self, source: int, target: int, length: int) -> None:
         assert not self._of(target), "the target is in use"
-        assert self.can_truncate(source, length)
+        assert length == self._end(source) or self.can_truncate(source, length)
         for cell in self._of(source):
             if cell.position < length:
                 cell.slots.add(target)
@@ -175,6 +210,7 @@ class FakeBackend:
             elif cell.position >= keep + discard:
                 assert cell.slots == {slot}, "a shift of cells that others share"
                 cell.position -= discard
+                cell.reach -= discard
         self._sweep()
 
     def _of(self, slot: int) -> list[_Cell]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from llamaherd.engine.engine import Engine
+from llamaherd.engine.pictures import Parts, Picture
 from llamaherd.events import ReadToken, WrittenToken
 from llamaherd.llama.backend import Backend
 from llamaherd.runner.protocol import (
@@ -53,6 +56,21 @@ class Reply:
         return self.finished
 
 
+def make_picture(key: int, length: int, *, grid: bool = False, mutual: bool = False) -> Picture:
+    """A picture that differs from those with other keys.
+
+    On a ``grid`` its embeddings have places in two dimensions, in rows of two.
+    """
+    index = np.arange(length, dtype=np.int32)
+    places = index[np.newaxis]
+    span = length
+    if grid:
+        places = np.stack([0 * index, index // 2, index % 2, 0 * index])
+        span = int(places.max()) + 1
+    embeddings = (1000 * (key % 1009 + 1) + index).astype(np.float32)[:, np.newaxis]
+    return Picture(key, embeddings, places, np.ones_like(places), span, mutual)
+
+
 class Desk:
     """An engine with its messages sorted by request; each request must end exactly once."""
 
@@ -87,8 +105,8 @@ class Desk:
             self.engine.step()
         raise AssertionError("the engine does not come to an end")
 
-    def ask(self, request: Generate) -> Reply:
+    def ask(self, request: Generate, images: Sequence[Parts] = ()) -> Reply:
         """Run one more request to its end."""
         self.replies.pop(request.id, None)
-        self.engine.submit(request)
+        self.engine.submit(request, images)
         return self.finish()[request.id]
