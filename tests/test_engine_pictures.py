@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -118,14 +119,16 @@ def test_replies_flow_on_while_an_image_is_read() -> None:
 
 
 def test_giving_up_while_an_image_is_read_leaves_nothing_behind() -> None:
-    backend = FakeBackend(n_batch=4)
+    backend = FakeBackend(n_batch=2)
     desk = Desk(backend, n_slots=1)
     question = Question("see ", GRID, "!")
     question.submit(desk, 1)
     while not backend.shown:
         desk.engine.step()
     desk.engine.cancel(1)
-    assert question.ask(desk, 2).text == question.continuation(6)
+    reply = question.ask(desk, 2)
+    assert reply.text == question.continuation(6)
+    assert reply.end.cached_count == 1 + 4, "what was read before the image"
 
 
 def test_an_aborted_piece_is_read_again() -> None:
@@ -173,6 +176,26 @@ def test_another_image_at_the_same_place_is_not_taken_for_it() -> None:
     reply = other.ask(desk, 2)
     assert reply.text == other.continuation(6)
     assert reply.end.cached_count == 1 + len("have a look at ")
+
+
+@pytest.mark.parametrize("picture", [CAT, WHOLE, GRID], ids=["row", "mutual", "grid"])
+def test_another_question_about_an_image_shares_it(picture: Picture) -> None:
+    desk = Desk(FakeBackend())
+    Question("see ", picture, " what?").ask(desk, 1)
+    other = Question("see ", picture, " no, how?")
+    reply = other.ask(desk, 2)
+    assert reply.text == other.continuation(6)
+    assert reply.end.cached_count == 1 + 4 + 9 + 1
+
+
+def test_a_finished_sequence_holds_no_embeddings() -> None:
+    desk = Desk(FakeBackend())
+    picture = make_picture(1, 9)
+    embeddings = weakref.ref(picture.embeddings)
+    Question("see ", picture, " what?").ask(desk)
+    assert embeddings() is not None
+    del picture
+    assert embeddings() is None
 
 
 # --- what doesn't fit ---------------------------------------------------------------------------

@@ -18,6 +18,17 @@ _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 #: No larger image is decoded, in pixels: three bytes each are made of them.
 _MOST_PIXELS: Final = 100_000_000
 
+#: What Pillow's decoders raise for damaged files, or for sizes that nobody means.
+_DAMAGED: Final = (
+    Image.DecompressionBombError,
+    ArithmeticError,
+    EOFError,
+    IndexError,
+    OSError,
+    SyntaxError,
+    ValueError,
+)
+
 #: What shines through where an image is transparent.
 _BACKGROUND: Final = (255, 255, 255, 255)
 
@@ -34,8 +45,7 @@ def read_pixels(data: bytes) -> Pixels:
                     f"invalid image: {image.width} x {image.height} pixels, at most {_MOST_PIXELS}"
                 )
             return np.asarray(_in_colours(ImageOps.exif_transpose(image)))
-    except (OSError, ValueError, SyntaxError, EOFError, ArithmeticError, IndexError) as error:
-        # Pillow's decoders raise any of these for damaged files.
+    except _DAMAGED as error:
         raise PromptError(f"invalid image: {error}") from error
 
 
@@ -56,6 +66,9 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _in_colours(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        # Pillow would cut greys of 16 bits off at 255.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
     ground = Image.new("RGBA", image.size, _BACKGROUND)

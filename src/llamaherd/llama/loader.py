@@ -83,6 +83,11 @@ class LoadedModel:
     n_ctx_train: int
     memory: MemoryUse
 
+    def close(self) -> None:
+        if self.projector is not None:
+            self.projector.close()
+        self.backend.close()
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedEncoder:

@@ -1,0 +1,240 @@
+"""Models that see, on llama.cpp: the engine writes what llama.cpp's own loop writes.
+
+``tests.support.mtmd_oracle`` runs that loop; expected replies are greedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from llamaherd.engine.pictures import Parts, Picture
+from llamaherd.engine.vision import Viewer
+from llamaherd.errors import LoadError, PromptError
+from llamaherd.llama.loader import LoadedModel, ModelSpec, load
+from llamaherd.runner.protocol import Generate, Placed
+from tests.support.engine import GREEDY, Desk, Reply
+from tests.support.models import write_model
+from tests.support.mtmd_oracle import MARKER, Answer, Question, ask_oracle
+from tests.support.pictures import picture, png
+from tests.support.vision import KINDS, Kind, VisionModel, write_projector, write_vision_model
+
+CAT, DOG = picture(1), picture(2)
+
+#: Tokens of every reply.
+LENGTH = 12
+
+QUESTIONS = {
+    "a cat": Question(f"Once {MARKER} upon a time", [CAT], LENGTH),
+    "a dog": Question(f"Once {MARKER} upon a time", [DOG], LENGTH),
+    "two": Question(f"{MARKER}{MARKER} there was a cat", [DOG, CAT], LENGTH),
+    "none": Question("Once upon a time", [], LENGTH),
+    "more of the cat": Question(f"Once {MARKER} upon a time there was", [CAT], LENGTH),
+}
+
+
+@dataclass
+class Eyes:
+    """A model that sees, and what llama.cpp's own loop answers to the questions."""
+
+    kind: Kind
+    files: VisionModel
+    answers: dict[str, Answer]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def eyes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Eyes:
+    kind: Kind = request.param
+    files = write_vision_model(tmp_path_factory.mktemp(kind), kind)
+    answers = ask_oracle(files, *QUESTIONS.values())
+    return Eyes(kind, files, dict(zip(QUESTIONS, answers, strict=True)))
+
+
+def loaded(model: Path, projector: Path, n_batch: int = 64) -> LoadedModel:
+    spec = ModelSpec(
+        model=model, projector=projector, n_ctx=256, n_slots=3, n_batch=n_batch, threads=1
+    )
+    return load(spec, lambda _: None)
+
+
+class Room:
+    """An engine with its model and viewer, and desks for questions by name."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        assert model.projector is not None
+        self.model = model
+        self.viewer = Viewer(model.projector, most_cells=128)
+        self.desk = Desk(model.backend, n_slots=3)
+
+    def read(self, question: Question, number: int) -> tuple[Generate, list[Parts]]:
+        """As the server does it: texts between images are tokenized one by one."""
+        tokens: list[int] = []
+        placed: list[Placed] = []
+        images = iter(question.images)
+        for index, text in enumerate(question.prompt.split(MARKER)):
+            if index:
+                image = next(images)
+                placed.append(
+                    Placed(len(tokens), image if isinstance(image, bytes) else png(image))
+                )
+            tokens += self.model.backend.vocabulary.tokenize(
+                text, add_special=index == 0, parse_special=True
+            )
+        request = Generate(number, tokens, GREEDY, LENGTH, images=placed)
+        return request, [self.viewer.see(each.image) for each in placed]
+
+    def tokenize(self, text: str, *, opens: bool) -> list[int]:
+        vocabulary = self.model.backend.vocabulary
+        return vocabulary.tokenize(text, add_special=opens, parse_special=True)
+
+    def ask(self, name: str, number: int = 1) -> Reply:
+        return self.desk.ask(*self.read(QUESTIONS[name], number))
+
+
+@pytest.fixture
+def room(eyes: Eyes) -> Iterator[Room]:
+    model = loaded(eyes.files.model, eyes.files.projector)
+    yield Room(model)
+    model.close()
+
+
+def check(reply: Reply, answer: Answer) -> None:
+    tokens = reply.end.tokens
+    assert tokens == answer.tokens[: len(tokens)], "the oracle goes on after a token that ends"
+    assert len(tokens) == LENGTH or reply.end.reason == "stop"
+    assert reply.end.prompt_count == answer.n_tokens
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_replies_are_those_of_llama_cpp(eyes: Eyes, room: Room, name: str) -> None:
+    check(room.ask(name), eyes.answers[name])
+
+
+def test_also_all_at_once(eyes: Eyes, room: Room) -> None:
+    for number, question in enumerate(QUESTIONS.values()):
+        room.desk.engine.submit(*room.read(question, number))
+    replies = room.desk.finish()
+    for number, name in enumerate(QUESTIONS):
+        check(replies[number], eyes.answers[name])
+
+
+def test_also_in_small_pieces(eyes: Eyes) -> None:
+    """Gemma's images are never cut, however small the batch is to be."""
+    model = loaded(eyes.files.model, eyes.files.projector, n_batch=9)
+    room = Room(model)
+    for name in QUESTIONS:
+        check(room.ask(name), eyes.answers[name])
+    model.close()
+
+
+def test_a_conversation_reads_its_image_once(eyes: Eyes, room: Room) -> None:
+    first = room.ask("a cat")
+    reply = room.ask("more of the cat", 2)
+    check(reply, eyes.answers["more of the cat"])
+    assert reply.end.cached_count >= first.end.prompt_count
+
+
+def test_images_are_never_confused(eyes: Eyes, room: Room) -> None:
+    for number, name in enumerate(["a cat", "a dog", "a cat", "two", "a dog"]):
+        check(room.ask(name, number), eyes.answers[name])
+
+
+# --- looking ------------------------------------------------------------------------------------
+
+
+def test_an_image_counts_what_it_takes(eyes: Eyes, room: Room) -> None:
+    around = [*room.tokenize("Once ", opens=True), *room.tokenize(" upon a time", opens=False)]
+    assert room.viewer.count(png(CAT)) == eyes.answers["a cat"].n_tokens - len(around) > 0
+
+
+def test_what_was_seen_is_not_encoded_again(room: Room) -> None:
+    seen = room.viewer.see(png(CAT))
+    assert room.viewer.see(png(CAT)) is seen
+    assert room.viewer.see(png(DOG)) is not seen
+
+
+def test_the_images_seen_least_recently_are_forgotten(room: Room) -> None:
+    assert room.model.projector is not None
+    cells = room.viewer.count(png(CAT))
+    two_images = 2 * cells * room.model.projector.width * 4
+    viewer = Viewer(room.model.projector, most_cells=128, kept_bytes=two_images)
+    cat, dog = viewer.see(png(CAT)), viewer.see(png(DOG))
+    assert viewer.see(png(CAT)) is cat
+    viewer.see(png(picture(3)))
+    assert viewer.see(png(CAT)) is cat
+    assert viewer.see(png(DOG)) is not dog
+
+
+def test_an_image_that_takes_too_much_is_made_smaller(eyes: Eyes, room: Room) -> None:
+    assert room.model.projector is not None
+    large = png(picture(1, 600, 400))
+    free = Viewer(room.model.projector, most_cells=10_000).count(large)
+    bound = Viewer(room.model.projector, most_cells=100).count(large)
+    if eyes.kind == "qwen2vl":
+        assert bound <= 100 < free
+    else:
+        assert bound == free, "as many for every size, or for every size that large"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 1), (1, 300), (300, 1), (27, 29)])
+def test_images_of_odd_sizes_are_seen_or_refused(room: Room, width: int, height: int) -> None:
+    with suppress(PromptError):
+        parts = room.viewer.see(png(picture(1, width, height)))
+        assert any(isinstance(part, Picture) for part in parts)
+
+
+def test_a_vocabulary_without_the_tokens_around_an_image_is_told(tmp_path: Path) -> None:
+    model = loaded(
+        write_model(tmp_path / "m.gguf"), write_projector(tmp_path / "p.gguf", "idefics3")
+    )
+    assert model.projector is not None
+    with pytest.raises(
+        PromptError, match="vocabulary has no token for what stands around an image"
+    ):
+        Viewer(model.projector, most_cells=128).see(png(CAT))
+    model.close()
+
+
+# --- loading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "there is no such file"),
+        (b"", "failed to read magic"),
+        (b"GGUF", "failed to read header"),
+        (
+            "another width",
+            r"mismatch between text model \(n_embd = 64\) and mmproj \(n_embd = 32\)",
+        ),
+        ("a text model", "Failed to load CLIP model"),
+    ],
+    ids=["missing", "empty", "damaged", "another width", "a text model"],
+)
+def test_an_unsuitable_projector_is_named(
+    tmp_path: Path, content: bytes | str | None, reason: str
+) -> None:
+    model, projector = write_model(tmp_path / "model.gguf"), tmp_path / "projector.gguf"
+    if content == "another width":
+        write_projector(projector, "llava", n_embd=32)
+    elif content == "a text model":
+        write_model(projector)
+    elif isinstance(content, bytes):
+        projector.write_bytes(content)
+    with pytest.raises(LoadError, match=reason) as caught:
+        loaded(model, projector)
+    assert caught.value.message.startswith(f"unable to load projector {projector}: ")
+
+
+def test_the_projector_counts_in_the_memory(room: Room, eyes: Eyes) -> None:
+    spec = ModelSpec(model=eyes.files.model, n_ctx=256, n_slots=3, n_batch=64, threads=1)
+    blind = load(spec, lambda _: None)
+    more = room.model.memory.model - blind.memory.model
+    assert more == eyes.files.projector.stat().st_size
+    assert room.model.memory.compute > blind.memory.compute
+    blind.close()
