@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,6 +25,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish() -> None:
+    """What is there by now stays: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure() -> None:
     """Close what llama-cpp-python opens when it is imported, lest a complaint be the last line."""
     if utilities := sys.modules.get("llama_cpp._utils"):
@@ -34,3 +42,14 @@ def pytest_unconfigure() -> None:
 def anyio_backend() -> str:
     """Where tests that are coroutines run, but for those that say otherwise."""
     return "asyncio"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_over() -> Iterator[None]:
+    """Have the connections that client libraries leave to the garbage collector closed here.
+
+    Their complaints are told with a traceback, for which Python 3.11 parses source code. Should one
+    come while Hypothesis parses some, that fails with a SystemError.
+    """
+    yield
+    gc.collect()
