@@ -61,7 +61,7 @@ def job_of(folder: Path) -> ConvertModel:
     return ConvertModel({name: str(path) for name, path in files_of(folder).items()})
 
 
-def run(blobs: BlobStore, folder: Path) -> tuple[list[Progress], str]:
+def run(blobs: BlobStore, folder: Path) -> tuple[list[Progress], list[str]]:
     steps = convert(blobs, job_of(folder))
     progress = []
     while True:
@@ -87,7 +87,7 @@ def stuck(blobs: BlobStore, folder: Path) -> Iterator[tuple[Any, int]]:
 
 
 def test_the_blob_is_what_its_digest_says(blobs: BlobStore, folder: Path) -> None:
-    progress, digest = run(blobs, folder)
+    progress, (digest,) = run(blobs, folder)
     assert {each.status for each in progress} == {"converting model"}
     assert digest == digest_of(blobs.path(digest).read_bytes())
     assert [path.name for path in blobs.folder.iterdir()] == [digest.replace(":", "-")]
@@ -100,7 +100,7 @@ def test_a_process_may_take_its_time_to_end(
 ) -> None:
     """Steps that are told again for want of news don't hide that it was done."""
     monkeypatch.setattr(process, "_PATIENCE", 0.001)
-    progress, digest = run(blobs, folder)
+    progress, (digest,) = run(blobs, folder)
     assert len(progress) > 2
     assert blobs.exists(digest)
 

@@ -453,7 +453,7 @@ def convert_folder(folder: Path, target: Path) -> Path:
         if path.is_file() and path.suffix != ".gguf"
     }
     with target.open("wb") as file:
-        Conversion(ModelFolder(files)).write(file.write)
+        Conversion(ModelFolder(files)).model.write(file.write)
     return target
 
 
