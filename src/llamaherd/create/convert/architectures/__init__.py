@@ -13,7 +13,9 @@ from llamaherd.create.convert.architectures.nomic_bert import NOMIC_BERT
 from llamaherd.create.convert.architectures.phi3 import PHI3
 from llamaherd.create.convert.architectures.qwen import QWEN2, QWEN3
 from llamaherd.create.convert.architectures.vision.gemma3 import GEMMA3_VISION
+from llamaherd.create.convert.architectures.vision.idefics3 import idefics3
 from llamaherd.create.convert.architectures.vision.llava import llava
+from llamaherd.create.convert.architectures.vision.pixtral import mistral3
 from llamaherd.create.convert.architectures.vision.qwen2_vl import QWEN2_VL, QWEN25_VL
 from llamaherd.create.convert.config import Config
 from llamaherd.create.convert.plan import Architecture
@@ -41,6 +43,9 @@ ARCHITECTURES: Final = {
 #: Those that are made of parts which the configuration names.
 COMPOSED: Final[dict[str, Callable[[Config], Architecture]]] = {
     "LlavaForConditionalGeneration": llava,
+    "Mistral3ForConditionalGeneration": mistral3,
+    "Idefics3ForConditionalGeneration": idefics3,
+    "SmolVLMForConditionalGeneration": idefics3,
 }
 
 #: By llama.cpp's names, for models that were converted already.

@@ -163,6 +163,11 @@ def norm(target: str, source: str, width: int) -> Iterator[Wanted]:
         yield Wanted(f"{target}.{part}", (f"{source}.{part}",), (width,))
 
 
+def scale(target: str, source: str, width: int) -> Wanted:
+    """A norm without a bias."""
+    return Wanted(f"{target}.weight", (f"{source}.weight",), (width,))
+
+
 def siglip_layers(encoder: Encoder, source: str) -> Iterator[Wanted]:
     """The layers of SigLIP, which are those of CLIP too; ``source`` is before their numbers."""
     for index in range(encoder.layers):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from llamaherd.create.convert.architectures.decoder import linear
+from llamaherd.create.convert.architectures.vision import pixtral
 from llamaherd.create.convert.architectures.vision.encoder import (
     CLIP,
     SIGLIP,
@@ -41,6 +42,8 @@ _PROJECTOR: Final = "multi_modal_projector"
 
 def llava(config: Config) -> Architecture:
     """Raises ``BadRequest`` for parts that aren't known."""
+    if config.section("vision_config").get("model_type") == pixtral.MODEL_TYPE:
+        return pixtral.pixtral(config)
     return replace(seeing(config, Projector(_metadata, _tensors)), ignored=_UNUSED)
 
 
@@ -48,7 +51,8 @@ def _kind(config: Config) -> str:
     vision = config.section("vision_config")
     kind = vision.text("model_type", default=_CLIP)
     if kind not in _DEFAULTS:
-        raise vision.wrong("model_type", f"one of {', '.join(_DEFAULTS)}", kind)
+        known = ", ".join((*_DEFAULTS, pixtral.MODEL_TYPE))
+        raise vision.wrong("model_type", f"one of {known}", kind)
     return kind
 
 

@@ -17,6 +17,7 @@ from llamaherd.create.convert.architectures.vision.encoder import (
     activation_key,
     norm,
     projector_metadata,
+    scale,
 )
 from llamaherd.create.convert.architectures.vision.language import language_config, spellings
 from llamaherd.create.convert.config import Config
@@ -151,8 +152,8 @@ def _tensors_25(config: Config, folder: ModelFolder) -> Iterator[Wanted]:
     yield from _frames(encoder)
     for index in range(encoder.layers):
         own, theirs = f"v.blk.{index}", f"{_TOWER}.blocks.{index}"
-        yield _scale(f"{own}.ln1", f"{theirs}.norm1", width)
-        yield _scale(f"{own}.ln2", f"{theirs}.norm2", width)
+        yield scale(f"{own}.ln1", f"{theirs}.norm1", width)
+        yield scale(f"{own}.ln2", f"{theirs}.norm2", width)
         yield from _attention(own, theirs, width)
         for part, rows, columns in (
             ("gate", wide, width),
@@ -161,7 +162,7 @@ def _tensors_25(config: Config, folder: ModelFolder) -> Iterator[Wanted]:
         ):
             matrix = f"{theirs}.mlp.{part}_proj"
             yield from linear(f"{own}.ffn_{part}", matrix, rows, columns, bias=True)
-    yield _scale("v.post_ln", f"{_TOWER}.merger.ln_q", width)
+    yield scale("v.post_ln", f"{_TOWER}.merger.ln_q", width)
     yield from _merger(config, width)
 
 
@@ -183,11 +184,6 @@ def _attention(target: str, source: str, width: int) -> Iterator[Wanted]:
             name = f"{target}.attn_{part}.{kind}"
             yield Wanted(name, stored, shape, skip_rows=before, spare_rows=after)
     yield from linear(f"{target}.attn_out", f"{source}.attn.proj", width, width, bias=True)
-
-
-def _scale(target: str, source: str, width: int) -> Wanted:
-    """A norm without a bias."""
-    return Wanted(f"{target}.weight", (f"{source}.weight",), (width,))
 
 
 def _merger(config: Config, width: int) -> Iterator[Wanted]:
