@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from PIL import Image
+from transformers.models.clip import modeling_clip
 
-from tests.support.mtmd_oracle import Answer, Chunk
-from tests.support.vision_checkpoints import IMAGE_TOKEN, VisionCase
-
-#: The places of image tokens are marked with it in what transformers calls types of tokens.
-_IMAGE_TYPE: Final = 1
+from tests.support.vision_checkpoints import IMAGE_TOKEN, N_PREDICT, Reply, VisionCase
 
 
-def answer(folder: Path, case: VisionCase, chunks: list[Chunk], n_predict: int) -> Answer:
-    """To the prompt that ``chunks`` are of, with the case's picture.
+def reply(folder: Path, case: VisionCase, prompt: Sequence[int]) -> Reply:
+    """To the tokens of ``prompt``, some of which stand for the case's picture.
 
-    Raises AssertionError when the checkpoint isn't exactly what transformers expects, or when the
-    image takes another number of tokens there.
+    Raises AssertionError when the checkpoint isn't exactly what transformers expects.
     """
-    model = _model(folder)
-    tokens: list[int] = []
-    for chunk in chunks:
-        tokens += case.image_tokens(chunk.n_tokens) if chunk.tokens is None else chunk.tokens
-    image = _image(folder, case)
-    first = None
-    written: list[int] = []
-    for _ in range(n_predict):
-        logits = _logits(model, [*tokens, *written], image)
-        first = logits if first is None else first
-        written.append(int(logits.argmax()))
-    assert first is not None
-    return Answer(written, first, chunks)
+    model, image = _model(folder), _image(folder, case)
+    first = logits = _logits(model, prompt, image)
+    tokens = [int(logits.argmax())]
+    while len(tokens) < N_PREDICT:
+        logits = _logits(model, [*prompt, *tokens], image)
+        tokens.append(int(logits.argmax()))
+    return Reply(list(prompt), tokens, first)
+
+
+@contextmanager
+def class_token_last() -> Iterator[None]:
+    """CLIP as libmtmd computes it: the class token after the patches instead of before them, and
+    all else, positions too, as if it were before (llama.cpp's issue 25814)."""
+
+    def forward(self: Any, pixels: torch.Tensor, **_: Any) -> torch.Tensor:
+        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        token = self.class_embedding.expand(len(patches), 1, -1)
+        placed = torch.cat([patches, token], dim=1) + self.position_embedding(self.position_ids)
+        return torch.as_tensor(placed)
+
+    usual = modeling_clip.CLIPVisionEmbeddings.forward
+    modeling_clip.CLIPVisionEmbeddings.forward = forward
+    try:
+        yield
+    finally:
+        modeling_clip.CLIPVisionEmbeddings.forward = usual
 
 
 def _model(folder: Path) -> Any:
@@ -52,18 +63,22 @@ def _model(folder: Path) -> Any:
 
 
 def _image(folder: Path, case: VisionCase) -> dict[str, torch.Tensor]:
-    """As the image processor of the checkpoint makes it of the picture."""
+    """What the checkpoint's image processor makes of the picture."""
     processor = transformers.AutoImageProcessor.from_pretrained(
         folder, backend="pil", local_files_only=True
     )
     return dict(processor(Image.fromarray(case.picture), return_tensors="pt"))
 
 
-def _logits(model: Any, tokens: list[int], image: dict[str, torch.Tensor]) -> Any:
-    ids = torch.tensor([tokens])
-    types = (ids == IMAGE_TOKEN).long() * _IMAGE_TYPE
-    named = "mm_token_type_ids" if "image_grid_thw" in image else "token_type_ids"
-    extra = {named: types} if model.config.model_type in ("gemma3",) or named[0] == "m" else {}
+def _logits(model: Any, tokens: Sequence[int], image: dict[str, torch.Tensor]) -> Any:
+    ids = torch.tensor([list(tokens)])
+    extra = {}
+    if model.config.model_type == "gemma3":
+        # What belongs to one image sees all of it.
+        extra["token_type_ids"] = (ids == IMAGE_TOKEN).long()
+    elif "image_grid_thw" in image:
+        # What belongs to an image has its place there.
+        extra["mm_token_type_ids"] = (ids == IMAGE_TOKEN).int()
     with torch.no_grad():
         result = model(input_ids=ids, **image, **extra)
     return np.asarray(result.logits[0, -1].numpy(), np.float32)

@@ -38,12 +38,14 @@ N_LAYER: Final = 2
 
 @dataclass(frozen=True)
 class Case:
-    """``is_causal`` tells text generators from models that give vectors."""
+    """``is_causal`` tells text generators from models that give vectors; the larger their
+    ``embedding_gain``, the more a token matters for the next one."""
 
     config: dict[str, Any]
     shapes: Shapes
     zero_norms: bool = False
     is_causal: bool = True
+    embedding_gain: float = 4.0
 
 
 def decoder_config(architecture: str, **more: Any) -> dict[str, Any]:
@@ -382,7 +384,7 @@ def weights(case: Case, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
         if len(shape) > 1:
             values *= 1.5 / np.sqrt(np.prod(shape[1:]))
             if "embed" in name and case.is_causal:
-                values *= 4
+                values *= case.embedding_gain if "embed_tokens" in name else 4
         elif name.endswith((".bias", ".beta")):
             values *= 0.3
         else:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from llamaherd.create.convert.convert import Conversion
 from llamaherd.create.convert.folder import ModelFolder
 from tests.support.checkpoints import (
@@ -23,21 +26,26 @@ from tests.support.checkpoints import (
     Shapes,
     decoder_config,
     decoder_shapes,
+    tolerance,
     weights,
     write_safetensors,
     write_tokenizer,
 )
+from tests.support.mtmd_oracle import MARKER, Question, ask_oracle
 from tests.support.pictures import Pixels, picture
 from tests.support.vision import VisionModel
 
 #: What transformers made of them.
-RECORDED_ANSWERS: Final = Path(__file__).parents[1] / "data" / "convert-vision.json"
+RECORDED_REPLIES: Final = Path(__file__).parents[1] / "data" / "convert-vision.json"
 
 #: The vision encoders' sizes.
 _WIDTH: Final = 32
 _FF: Final = 48
 _LAYERS: Final = 3
 _HEADS: Final = 2
+
+#: So many tokens of each reply are compared.
+N_PREDICT: Final = 8
 
 #: The token that stands for a part of an image in transformers; nothing is written so.
 IMAGE_TOKEN: Final = 90
@@ -48,7 +56,10 @@ _ADDED: Final = 80
 class VisionCase:
     """``processor`` is the image processor's file, ``added`` are further tokens, from 80 on;
     ``width`` and ``height`` are those of the picture that stands for the marker in ``prompt``.
-    After each ``row`` of image tokens but the last comes the first of the added tokens."""
+    After each ``row`` of image tokens but the last comes the first of the added tokens.
+
+    ``approximates`` says that the original has GELU where llama.cpp has but an approximation, and
+    ``class_token_last`` that llama.cpp has a token in another place."""
 
     case: Case
     processor: dict[str, Any]
@@ -56,7 +67,9 @@ class VisionCase:
     height: int
     added: Sequence[str] = ()
     row: int = 0
-    prompt: str = "ab <__media__> cde fg"
+    approximates: bool = False
+    class_token_last: bool = False
+    prompt: str = f"ab {MARKER} cde fg"
 
     def image_tokens(self, count: int) -> list[int]:
         """The ``count`` tokens of an image, as transformers has them."""
@@ -66,6 +79,39 @@ class VisionCase:
     @property
     def picture(self) -> Pixels:
         return picture(3, self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """``prompt`` has ``IMAGE_TOKEN`` for each part of an image; ``tokens`` are those of the reply,
+    ``logits`` what the first of them was taken from."""
+
+    prompt: list[int]
+    tokens: list[int]
+    logits: npt.NDArray[np.float32]
+
+
+def recorded_replies() -> dict[str, Reply]:
+    """By case: what transformers makes of the case's prompt and picture."""
+    table: dict[str, Any] = json.loads(RECORDED_REPLIES.read_text())
+    return {
+        name: Reply(entry["prompt"], entry["tokens"], np.array(entry["logits"], np.float32))
+        for name, entry in table.items()
+    }
+
+
+def engine_reply(model: VisionModel, case: VisionCase) -> Reply:
+    """What llama.cpp makes of the case's prompt and picture."""
+    (answer,) = ask_oracle(model, Question(case.prompt, [case.picture], N_PREDICT))
+    prompt: list[int] = []
+    for chunk in answer.chunks:
+        prompt += case.image_tokens(chunk.n_tokens) if chunk.tokens is None else chunk.tokens
+    return Reply(prompt, answer.tokens, answer.logits)
+
+
+def vision_tolerance(case: VisionCase, dtype: DType) -> float:
+    """How far logits may be off, as a part of their spread."""
+    return tolerance(dtype) + (0.01 if case.approximates else 0)
 
 
 def _normalised(kind: str, **more: Any) -> dict[str, Any]:
@@ -167,7 +213,7 @@ def _gemma3() -> VisionCase:
         eoi_token_index=_ADDED + 1,
     )
     return VisionCase(
-        Case(config, shapes, zero_norms=True),
+        Case(config, shapes, zero_norms=True, embedding_gain=0.5),
         _normalised("Gemma3ImageProcessor", size={"height": 56, "width": 56}),
         56,
         56,
@@ -263,7 +309,10 @@ def _llava(vision: dict[str, Any], tower: Shapes, text: str, **more: Any) -> Vis
     shapes |= _linear("multi_modal_projector.linear_2", N_EMBD, N_EMBD)
     size = {"height": 56, "width": 56}
     processor = _normalised("SiglipImageProcessor", size=size)
-    return VisionCase(Case(config, shapes), processor, 56, 56)
+    is_clip = vision.get("model_type") == "clip_vision_model"
+    return VisionCase(
+        Case(config, shapes), processor, 56, 56, approximates=True, class_token_last=is_clip
+    )
 
 
 def _llava_clip() -> VisionCase:
@@ -368,12 +417,12 @@ def _pixtral() -> VisionCase:
     return VisionCase(Case(config, shapes), processor, 70, 56, added=_ROWS, row=5)
 
 
-def _idefics3() -> VisionCase:
+def _idefics3(name: str, model_type: str) -> VisionCase:
     config = _seeing(
-        "Idefics3ForConditionalGeneration",
+        f"{name}ForConditionalGeneration",
         decoder_config("", model_type="llama"),
-        {**_SIGLIP, "model_type": "idefics3_vision", "patch_size": 14},
-        model_type="idefics3",
+        {**_SIGLIP, "model_type": f"{model_type}_vision", "patch_size": 14},
+        model_type=model_type,
         image_token_id=IMAGE_TOKEN,
         scale_factor=2,
         tie_word_embeddings=False,
@@ -385,7 +434,7 @@ def _idefics3() -> VisionCase:
     shapes = decoder | _siglip("model.vision_model.", 14, 16)
     shapes["model.connector.modality_projection.proj.weight"] = (N_EMBD, 4 * _WIDTH)
     processor = _normalised(
-        "Idefics3ImageProcessor",
+        f"{name}ImageProcessor",
         do_image_splitting=True,
         max_image_size={"longest_edge": 56},
         resample=1,
@@ -406,7 +455,8 @@ VISION_CASES: Final = {
     "qwen2.5-vl": _qwen25_vl(),
     "llava-clip": _llava_clip(),
     "llava-siglip": _llava_siglip(),
-    "idefics3": _idefics3(),
+    "idefics3": _idefics3("Idefics3", "idefics3"),
+    "smolvlm": _idefics3("SmolVLM", "smolvlm"),
     "mistral3": _mistral3(),
     "pixtral": _pixtral(),
 }
