@@ -20,9 +20,8 @@ from llamaherd.create.convert.folder import ModelFolder
 from llamaherd.errors import BadRequest
 from llamaherd.gguf import GGUF, Array
 from tests.support.checkpoints import DType, Shapes, weights, write_safetensors
+from tests.support.vision_cases import VISION_CASES, VisionCase
 from tests.support.vision_checkpoints import (
-    VISION_CASES,
-    VisionCase,
     convert_vision_folder,
     engine_reply,
     recorded_replies,

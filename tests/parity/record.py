@@ -20,10 +20,9 @@ from tests.parity.train import write_all
 from tests.parity.vision import class_token_last, reply
 from tests.support.checkpoints import CASES, RECORDED_OUTPUTS, sample, write_checkpoint
 from tests.support.tokenizers import FOLDER, RECORDED, TEXTS
+from tests.support.vision_cases import VISION_CASES, VisionCase
 from tests.support.vision_checkpoints import (
     RECORDED_REPLIES,
-    VISION_CASES,
-    VisionCase,
     convert_vision_folder,
     engine_reply,
     write_vision_checkpoint,

@@ -10,8 +10,8 @@ import pytest
 
 from tests.parity.vision import class_token_last, reply
 from tests.support.checkpoints import DType
+from tests.support.vision_cases import VISION_CASES
 from tests.support.vision_checkpoints import (
-    VISION_CASES,
     convert_vision_folder,
     engine_reply,
     recorded_replies,

@@ -13,7 +13,8 @@ import transformers
 from PIL import Image
 from transformers.models.clip import modeling_clip
 
-from tests.support.vision_checkpoints import IMAGE_TOKEN, N_PREDICT, Reply, VisionCase
+from tests.support.vision_cases import IMAGE_TOKEN, VisionCase
+from tests.support.vision_checkpoints import N_PREDICT, Reply
 
 
 def reply(folder: Path, case: VisionCase, prompt: Sequence[int]) -> Reply:

@@ -17,6 +17,7 @@ from llamaherd.create.convert.architectures.vision.idefics3 import idefics3
 from llamaherd.create.convert.architectures.vision.llava import llava
 from llamaherd.create.convert.architectures.vision.pixtral import mistral3
 from llamaherd.create.convert.architectures.vision.qwen2_vl import QWEN2_VL, QWEN25_VL
+from llamaherd.create.convert.architectures.vision.qwen3_vl import QWEN3_VL
 from llamaherd.create.convert.config import Config
 from llamaherd.create.convert.plan import Architecture
 
@@ -38,6 +39,7 @@ ARCHITECTURES: Final = {
     "Gemma3ForConditionalGeneration": GEMMA3_VISION,
     "Qwen2VLForConditionalGeneration": QWEN2_VL,
     "Qwen2_5_VLForConditionalGeneration": QWEN25_VL,
+    "Qwen3VLForConditionalGeneration": QWEN3_VL,
 }
 
 #: Those that are made of parts which the configuration names.
@@ -51,7 +53,18 @@ COMPOSED: Final[dict[str, Callable[[Config], Architecture]]] = {
 #: By llama.cpp's names, for models that were converted already.
 _CONVERTED: Final = {
     architecture.name: architecture
-    for architecture in (LLAMA, GEMMA, GEMMA2, GEMMA3, PHI3, QWEN2, QWEN3, QWEN2_VL, NOMIC_BERT)
+    for architecture in (
+        LLAMA,
+        GEMMA,
+        GEMMA2,
+        GEMMA3,
+        PHI3,
+        QWEN2,
+        QWEN2_VL,
+        QWEN3,
+        QWEN3_VL,
+        NOMIC_BERT,
+    )
 } | {"bert": replace(BERT, prefixes=(*BERT.prefixes, *ROBERTA.prefixes))}
 
 

@@ -22,7 +22,7 @@ _RESCALED: Final = 1 / 255
 _SAME: Final = 1e-6
 
 #: The largest image that libmtmd takes, in pixels along a side.
-_MAX_IMAGE: Final = 8192
+MAX_IMAGE: Final = 8192
 
 #: transformers' names, and the key that says so. llama.cpp knows GELU by its approximation only.
 _ACTIVATIONS: Final = {
@@ -77,8 +77,8 @@ class Encoder:
         if self.feed_forward == self.width:
             # It takes such layers for those of old files, which have both matrices exchanged.
             raise config.wrong("intermediate_size", f"other than {self.width}", self.width)
-        if not self.patch <= self.image <= _MAX_IMAGE:
-            expected = f"between patch_size, {self.patch}, and {_MAX_IMAGE}"
+        if not self.patch <= self.image <= MAX_IMAGE:
+            expected = f"between patch_size, {self.patch}, and {MAX_IMAGE}"
             raise config.wrong("image_size", expected, self.image)
         return self
 

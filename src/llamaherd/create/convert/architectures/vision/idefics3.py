@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from llamaherd.create.convert.architectures.vision.encoder import (
+    MAX_IMAGE,
     Encoder,
     activation_key,
     image_processor,
@@ -77,7 +78,12 @@ def _longest_edge(processor: Config, encoder: Encoder) -> int:
     if tiles.count("longest_edge", default=encoder.image) != encoder.image:
         expected = f"{encoder.image}, the size of the encoder's images"
         raise tiles.wrong("longest_edge", expected, tiles.get("longest_edge"))
-    return processor.section("size").count("longest_edge", default=encoder.image)
+    size = processor.section("size")
+    edge = size.count("longest_edge", default=encoder.image)
+    if not encoder.image <= edge <= MAX_IMAGE:
+        expected = f"between {encoder.image}, the size of a tile, and {MAX_IMAGE}"
+        raise size.wrong("longest_edge", expected, edge)
+    return edge
 
 
 def _tensors(config: Config, folder: ModelFolder) -> Iterator[Wanted]:
