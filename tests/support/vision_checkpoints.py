@@ -7,6 +7,7 @@ computes is recorded once and compared with ever after.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from llamaherd.create.convert.convert import Conversion
 from llamaherd.create.convert.folder import ModelFolder
 from tests.support.checkpoints import (
     N_VOCAB,
+    Array,
     DType,
     tolerance,
     weights,
@@ -68,12 +70,18 @@ def vision_tolerance(case: VisionCase, dtype: DType) -> float:
     return tolerance(dtype) + (0.01 if case.approximates else 0)
 
 
-def write_vision_checkpoint(folder: Path, case: VisionCase, dtype: DType = "F32") -> Path:
-    """Configuration, weights, image processor and tokenizer."""
+def write_vision_checkpoint(
+    folder: Path,
+    case: VisionCase,
+    dtype: DType = "F32",
+    tensors: Mapping[str, Array] | None = None,
+) -> Path:
+    """Configuration, image processor, tokenizer, and ``tensors`` or the case's own weights."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(case.case.config))
     (folder / "preprocessor_config.json").write_text(json.dumps(case.processor))
-    write_safetensors(folder / "model.safetensors", weights(case.case), dtype)
+    tensors = weights(case.case) if tensors is None else tensors
+    write_safetensors(folder / "model.safetensors", tensors, dtype)
     write_tokenizer(folder, added=dict(zip(case.added, range(FIRST_ADDED, N_VOCAB), strict=False)))
     return folder
 
