@@ -73,6 +73,7 @@ def _write_all(descriptor: int, content: Bytes) -> None:
 
 def convert(request: bytes, descriptors: Sequence[int]) -> list[str]:
     works = _works(msgspec.json.decode(request, type=Job))
+    assert len(works) <= len(descriptors), "more files than the server has opened"
     output = Output(sum(work.nbytes for work in works))
     return [
         output.digest_of(work, descriptor)

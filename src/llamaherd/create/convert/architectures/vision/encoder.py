@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from llamaherd.create.convert.architectures.decoder import linear
 from llamaherd.create.convert.config import Config
@@ -57,9 +57,8 @@ class Encoder:
     patch: int
 
     @classmethod
-    def of(cls, config: Config) -> Encoder:
-        """By the names of CLIP, SigLIP and Pixtral. Raises ``BadRequest`` for numbers that don't
-        go together."""
+    def of(cls, config: Config, *, turned: bool = False) -> Encoder:
+        """By the names of CLIP, SigLIP and Pixtral; see ``checked``."""
         config.require("num_channels", 3)
         return cls(
             config.count("num_hidden_layers"),
@@ -68,12 +67,15 @@ class Encoder:
             config.count("intermediate_size"),
             config.count("image_size"),
             config.count("patch_size"),
-        ).checked(config)
+        ).checked(config, turned=turned)
 
-    def checked(self, config: Config) -> Encoder:
-        """Itself; raises ``BadRequest`` for what libmtmd can't have."""
-        if self.width % self.heads:
-            raise config.wrong("hidden_size", f"a multiple of {self.heads} heads", self.width)
+    def checked(self, config: Config, *, turned: bool) -> Encoder:
+        """Itself; raises ``BadRequest`` for numbers that don't go together or that libmtmd can't
+        have. ``turned`` says that heads are turned by two places, so each has pairs for both."""
+        if self.width % (self.heads * (4 if turned else 1)):
+            of_each = ", of 4 numbers or a multiple of that" if turned else ""
+            expected = f"a multiple of {self.heads} heads{of_each}"
+            raise config.wrong("hidden_size", expected, self.width)
         if self.feed_forward == self.width:
             # It takes such layers for those of old files, which have both matrices exchanged.
             raise config.wrong("intermediate_size", f"other than {self.width}", self.width)
@@ -108,6 +110,14 @@ def projector_metadata(
     if activation:
         metadata[activation] = True
     return metadata | _normalisation(image_processor(folder))
+
+
+def expect(config: Config, name: str, expected: Any, default: Any) -> None:
+    """As ``Config.require``, where a configuration without the name means ``default``."""
+    value = config.get(name)
+    value = default if value is None else value
+    if value != expected:
+        raise config.wrong(name, f"{expected!r}, as the engine knows no other", value)
 
 
 def activation_key(config: Config, default: str) -> str:
@@ -168,8 +178,18 @@ def scale(target: str, source: str, width: int) -> Wanted:
     return Wanted(f"{target}.weight", (f"{source}.weight",), (width,))
 
 
-def siglip_layers(encoder: Encoder, source: str) -> Iterator[Wanted]:
-    """The layers of SigLIP, which are those of CLIP too; ``source`` is before their numbers."""
+def siglip_tower(encoder: Encoder, source: str) -> Iterator[Wanted]:
+    """SigLIP without the norm at its end."""
+    embeddings = f"{source}.embeddings"
+    yield patches(encoder, f"{embeddings}.patch_embedding")
+    bias = (f"{embeddings}.patch_embedding.bias",)
+    yield Wanted("v.patch_embd.bias", bias, (encoder.width,))
+    yield positions(encoder, f"{embeddings}.position_embedding")
+    yield from clip_layers(encoder, f"{source}.encoder.layers")
+
+
+def clip_layers(encoder: Encoder, source: str) -> Iterator[Wanted]:
+    """The layers of CLIP and SigLIP; ``source`` is before their numbers."""
     for index in range(encoder.layers):
         own, theirs = f"v.blk.{index}", f"{source}.{index}"
         yield from norm(f"{own}.ln1", f"{theirs}.layer_norm1", encoder.width)

@@ -14,10 +14,8 @@ from llamaherd.create.convert.architectures.vision.encoder import (
     activation_key,
     image_processor,
     norm,
-    patches,
-    positions,
     projector_metadata,
-    siglip_layers,
+    siglip_tower,
 )
 from llamaherd.create.convert.architectures.vision.language import named_language, seeing
 from llamaherd.create.convert.config import Config
@@ -88,12 +86,7 @@ def _longest_edge(processor: Config, encoder: Encoder) -> int:
 
 def _tensors(config: Config, folder: ModelFolder) -> Iterator[Wanted]:
     encoder = Encoder.of(_vision(config))
-    embeddings = f"{_TOWER}.embeddings"
-    yield patches(encoder, f"{embeddings}.patch_embedding")
-    bias = (f"{embeddings}.patch_embedding.bias",)
-    yield Wanted("v.patch_embd.bias", bias, (encoder.width,))
-    yield positions(encoder, f"{embeddings}.position_embedding")
-    yield from siglip_layers(encoder, f"{_TOWER}.encoder.layers")
+    yield from siglip_tower(encoder, _TOWER)
     yield from norm("v.post_ln", f"{_TOWER}.post_layernorm", encoder.width)
     shape = (
         named_language(config).count("hidden_size"),

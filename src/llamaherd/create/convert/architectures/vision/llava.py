@@ -17,11 +17,13 @@ from llamaherd.create.convert.architectures.vision.encoder import (
     SIGLIP,
     Encoder,
     activation_key,
+    clip_layers,
+    expect,
     norm,
     patches,
     positions,
     projector_metadata,
-    siglip_layers,
+    siglip_tower,
 )
 from llamaherd.create.convert.architectures.vision.language import named_language, seeing
 from llamaherd.create.convert.config import Config
@@ -65,9 +67,7 @@ def _metadata(config: Config, folder: ModelFolder) -> dict[str, Value]:
     config.require("multimodal_projector_bias", True)
     # The engine leaves out the class token where there is one, and nothing else.
     strategy = "default" if _kind(config) == _CLIP else "full"
-    if config.text("vision_feature_select_strategy", default="default") != strategy:
-        found = config.get("vision_feature_select_strategy")
-        raise config.wrong("vision_feature_select_strategy", repr(strategy), found)
+    expect(config, "vision_feature_select_strategy", strategy, default="default")
     vision = _vision(config)
     encoder = Encoder.of(vision)
     return projector_metadata(
@@ -94,17 +94,19 @@ def _feature_layer(config: Config, encoder: Encoder) -> int:
 
 def _tensors(config: Config, folder: ModelFolder) -> Iterator[Wanted]:
     encoder = Encoder.of(_vision(config))
-    embeddings = f"{_TOWER}.embeddings"
-    has_class = _kind(config) == _CLIP
-    yield patches(encoder, f"{embeddings}.patch_embedding")
-    if has_class:
-        yield Wanted("v.class_embd", (f"{embeddings}.class_embedding",), (encoder.width,))
-        yield from norm("v.pre_ln", f"{_TOWER}.pre_layrnorm", encoder.width)
-    else:
-        bias = (f"{embeddings}.patch_embedding.bias",)
-        yield Wanted("v.patch_embd.bias", bias, (encoder.width,))
-    yield positions(encoder, f"{embeddings}.position_embedding", int(has_class))
-    yield from siglip_layers(encoder, f"{_TOWER}.encoder.layers")
+    tower = _clip_tower if _kind(config) == _CLIP else siglip_tower
+    yield from tower(encoder, _TOWER)
     width = named_language(config).count("hidden_size")
     yield from linear("mm.0", f"{_PROJECTOR}.linear_1", width, encoder.width, bias=True)
     yield from linear("mm.2", f"{_PROJECTOR}.linear_2", width, width, bias=True)
+
+
+def _clip_tower(encoder: Encoder, source: str) -> Iterator[Wanted]:
+    """CLIP without the norm at its end."""
+    embeddings = f"{source}.embeddings"
+    yield patches(encoder, f"{embeddings}.patch_embedding")
+    yield Wanted("v.class_embd", (f"{embeddings}.class_embedding",), (encoder.width,))
+    yield positions(encoder, f"{embeddings}.position_embedding", more=1)
+    # Its authors spelt it so.
+    yield from norm("v.pre_ln", f"{source}.pre_layrnorm", encoder.width)
+    yield from clip_layers(encoder, f"{source}.encoder.layers")

@@ -14,6 +14,7 @@ from llamaherd.create.convert.architectures.rope import rope_parameters, rope_th
 from llamaherd.create.convert.architectures.vision.encoder import (
     Encoder,
     activation_key,
+    expect,
     patches,
     projector_metadata,
     scale,
@@ -61,15 +62,14 @@ def _vision(config: Config) -> Config:
 
 
 def _metadata(config: Config, folder: ModelFolder) -> dict[str, Value]:
-    config.require("vision_feature_select_strategy", "full")
+    expect(config, "vision_feature_select_strategy", "full", default="default")
+    expect(config, "vision_feature_layer", -1, default=-2)
     return _common_metadata(config, folder)
 
 
 def _merging_metadata(config: Config, folder: ModelFolder) -> dict[str, Value]:
-    text = named_language(config)
-    epsilon = text.number("rms_norm_eps", default=1e-6)
-    if epsilon != _EPSILON:
-        raise text.wrong("rms_norm_eps", f"{_EPSILON}, as the engine has it", epsilon)
+    expect(named_language(config), "rms_norm_eps", _EPSILON, default=1e-6)
+    expect(config, "vision_feature_layer", -1, default=-1)
     return _common_metadata(config, folder) | {"clip.vision.spatial_merge_size": _merged(config)}
 
 
@@ -80,7 +80,6 @@ def _merged(config: Config) -> int:
 
 def _common_metadata(config: Config, folder: ModelFolder) -> dict[str, Value]:
     config.require("projector_hidden_act", "gelu")
-    config.require("vision_feature_layer", -1)
     vision = _vision(config)
     vision.require("model_type", MODEL_TYPE)
     theta = rope_theta(vision, rope_parameters(vision), _THETA)
@@ -88,7 +87,7 @@ def _common_metadata(config: Config, folder: ModelFolder) -> dict[str, Value]:
         raise vision.wrong("rope_theta", f"{_THETA}, as the engine has it", theta)
     return projector_metadata(
         "pixtral",
-        Encoder.of(vision),
+        Encoder.of(vision, turned=True),
         folder,
         width=named_language(config).count("hidden_size"),
         epsilon=_EPSILON,

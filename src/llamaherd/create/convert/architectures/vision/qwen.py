@@ -62,7 +62,7 @@ def encoder_of(vision: Config, *, width: str, feed_forward: int, image: int) -> 
         feed_forward,
         image,
         vision.count("patch_size"),
-    ).checked(vision)
+    ).checked(vision, turned=True)
 
 
 def frames(encoder: Encoder, source: str) -> Iterator[Wanted]:
