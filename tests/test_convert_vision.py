@@ -39,7 +39,7 @@ def test_replies_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     actual = engine_reply(convert_vision_folder(folder, tmp_path), case)
     assert actual.prompt == expected.prompt
     error = np.abs(actual.logits - expected.logits).max()
-    assert error < vision_tolerance(case, "F32") * expected.logits.std()
+    assert error < vision_tolerance("F32") * expected.logits.std()
     assert actual.tokens == expected.tokens
 
 

@@ -37,8 +37,7 @@ class VisionCase:
     ``width`` and ``height`` are those of the picture that stands for the marker in ``prompt``.
     After each ``row`` of image tokens but the last comes the first of the added tokens.
 
-    ``approximates`` says that the original has GELU where llama.cpp has but an approximation, and
-    ``class_token_last`` that llama.cpp has a token in another place."""
+    ``class_token_last`` says that llama.cpp has a token in another place."""
 
     case: Case
     processor: dict[str, Any]
@@ -46,7 +45,6 @@ class VisionCase:
     height: int
     added: Sequence[str] = ()
     row: int = 0
-    approximates: bool = False
     class_token_last: bool = False
     prompt: str = f"ab {MARKER} cde fg"
 
@@ -292,9 +290,7 @@ def _llava(vision: dict[str, Any], tower: Shapes, text: str, **more: Any) -> Vis
     size = {"height": 56, "width": 56}
     processor = _normalised("SiglipImageProcessor", size=size)
     is_clip = vision.get("model_type") == "clip_vision_model"
-    return VisionCase(
-        Case(config, shapes), processor, 56, 56, approximates=True, class_token_last=is_clip
-    )
+    return VisionCase(Case(config, shapes), processor, 56, 56, class_token_last=is_clip)
 
 
 def _llava_clip() -> VisionCase:

@@ -34,6 +34,7 @@ _ACTIVATIONS: Final = {
 
 #: What transformers' classes have for what a configuration leaves out.
 SIGLIP: Final = {
+    "hidden_act": "gelu_pytorch_tanh",
     "hidden_size": 768,
     "image_size": 224,
     "intermediate_size": 3072,
@@ -42,7 +43,7 @@ SIGLIP: Final = {
     "num_hidden_layers": 12,
     "patch_size": 16,
 }
-CLIP: Final = {**SIGLIP, "layer_norm_eps": 1e-5, "patch_size": 32}
+CLIP: Final = {**SIGLIP, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "patch_size": 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +121,9 @@ def expect(config: Config, name: str, expected: Any, default: Any) -> None:
         raise config.wrong(name, f"{expected!r}, as the engine knows no other", value)
 
 
-def activation_key(config: Config, default: str) -> str:
+def activation_key(config: Config) -> str:
     """The key that names ``hidden_act``; empty for the one that libmtmd takes without."""
-    name = config.text("hidden_act", default=default)
+    name = config.text("hidden_act")
     if name not in _ACTIVATIONS:
         raise config.wrong("hidden_act", f"one of {', '.join(_ACTIVATIONS)}", name)
     return _ACTIVATIONS[name]
@@ -156,7 +157,7 @@ def _colours(processor: Config, name: str) -> list[float]:
 
 
 def patches(encoder: Encoder, source: str) -> Wanted:
-    """How a patch becomes a vector. It stays F32, in which the engine convolves everywhere."""
+    """How a patch becomes a vector. It stays F32: not every backend convolves with BF16."""
     shape = (encoder.width, 3, encoder.patch, encoder.patch)
     return Wanted("v.patch_embd.weight", (f"{source}.weight",), shape, exact=True)
 

@@ -60,7 +60,7 @@ def _metadata(config: Config, folder: ModelFolder) -> dict[str, Value]:
         folder,
         width=_text(config).count("hidden_size"),
         epsilon=vision.number("layer_norm_eps"),
-        activation=activation_key(vision, "gelu_pytorch_tanh"),
+        activation=activation_key(vision),
     ) | {"clip.vision.projector.scale_factor": _pooled(config, encoder)}
 
 

@@ -24,6 +24,7 @@ from llamaherd.create.convert.plan import Architecture, Projector, Wanted
 from llamaherd.create.convert.writer import Value
 
 _DEFAULTS: Final = {
+    "hidden_act": "gelu_pytorch_tanh",
     "hidden_size": 1152,
     "image_size": 224,
     "intermediate_size": 3072,
@@ -54,7 +55,7 @@ def _metadata(config: Config, folder: ModelFolder) -> dict[str, Value]:
         folder,
         width=named_language(config).count("hidden_size"),
         epsilon=vision.number("layer_norm_eps"),
-        activation=activation_key(vision, "gelu_pytorch_tanh"),
+        activation=activation_key(vision),
     ) | {
         "clip.vision.projector.scale_factor": _merged(config, encoder),
         "clip.vision.preproc_image_size": _longest_edge(image_processor(folder), encoder),

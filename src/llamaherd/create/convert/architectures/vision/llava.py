@@ -76,7 +76,7 @@ def _metadata(config: Config, folder: ModelFolder) -> dict[str, Value]:
         folder,
         width=named_language(config).count("hidden_size"),
         epsilon=vision.number("layer_norm_eps"),
-        activation=activation_key(vision, "quick_gelu"),
+        activation=activation_key(vision),
     ) | {"clip.vision.feature_layer": [_feature_layer(config, encoder)]}
 
 

@@ -29,6 +29,7 @@ from llamaherd.create.convert.writer import Value
 MODEL_TYPE: Final = "pixtral"
 
 _DEFAULTS: Final = {
+    "hidden_act": "gelu",
     "hidden_size": 1024,
     "image_size": 1024,
     "intermediate_size": 4096,
@@ -91,7 +92,7 @@ def _common_metadata(config: Config, folder: ModelFolder) -> dict[str, Value]:
         folder,
         width=named_language(config).count("hidden_size"),
         epsilon=_EPSILON,
-        activation=activation_key(vision, "gelu"),
+        activation=activation_key(vision),
     )
 
 

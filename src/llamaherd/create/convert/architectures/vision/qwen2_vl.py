@@ -49,6 +49,14 @@ def _metadata(config: Config) -> dict[str, Value]:
     return language_metadata(config, _NAME, theta=_THETA, sections=_SECTIONS)
 
 
+def _vision_2(config: Config) -> Config:
+    return config.section("vision_config", defaults={"hidden_act": "quick_gelu"})
+
+
+def _vision_25(config: Config) -> Config:
+    return config.section("vision_config", defaults={"hidden_act": "silu"})
+
+
 def _encoder_2(vision: Config) -> Encoder:
     wide = vision.count("embed_dim") * vision.count("mlp_ratio", default=4)
     return encoder_of(vision, width="embed_dim", feed_forward=wide, image=_IMAGE)
@@ -60,19 +68,19 @@ def _encoder_25(vision: Config) -> Encoder:
 
 
 def _metadata_2(config: Config, folder: ModelFolder) -> dict[str, Value]:
-    vision = config.section("vision_config")
+    vision = _vision_2(config)
     return projector_metadata(
         "qwen2vl_merger",
         _encoder_2(vision),
         folder,
         width=language_config(config).count("hidden_size"),
         epsilon=EPSILON,
-        activation=activation_key(vision, "quick_gelu"),
+        activation=activation_key(vision),
     )
 
 
 def _metadata_25(config: Config, folder: ModelFolder) -> dict[str, Value]:
-    vision = config.section("vision_config")
+    vision = _vision_25(config)
     vision.require("window_size", _WINDOW)
     encoder = _encoder_25(vision)
     return projector_metadata(
@@ -81,7 +89,7 @@ def _metadata_25(config: Config, folder: ModelFolder) -> dict[str, Value]:
         folder,
         width=language_config(config).count("hidden_size"),
         epsilon=EPSILON,
-        activation=activation_key(vision, "silu"),
+        activation=activation_key(vision),
     ) | {"clip.vision.n_wa_pattern": _period(vision, encoder)}
 
 
@@ -98,7 +106,7 @@ def _period(vision: Config, encoder: Encoder) -> int:
 
 
 def _tensors_2(config: Config, folder: ModelFolder) -> Iterator[Wanted]:
-    encoder = _encoder_2(config.section("vision_config"))
+    encoder = _encoder_2(_vision_2(config))
     width, wide = encoder.width, encoder.feed_forward
     yield from frames(encoder, f"{_TOWER}.patch_embed.proj")
     for index in range(encoder.layers):
@@ -113,7 +121,7 @@ def _tensors_2(config: Config, folder: ModelFolder) -> Iterator[Wanted]:
 
 
 def _tensors_25(config: Config, folder: ModelFolder) -> Iterator[Wanted]:
-    encoder = _encoder_25(config.section("vision_config"))
+    encoder = _encoder_25(_vision_25(config))
     width, wide = encoder.width, encoder.feed_forward
     yield from frames(encoder, f"{_TOWER}.patch_embed.proj")
     for index in range(encoder.layers):

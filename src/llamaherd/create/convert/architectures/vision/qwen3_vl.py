@@ -41,9 +41,13 @@ _TAKEN: Final = "deepstack_visual_indexes"
 _TOWER: Final = "visual"
 
 
+def _vision(config: Config) -> Config:
+    return config.section("vision_config", defaults={"hidden_act": "gelu_pytorch_tanh"})
+
+
 def _text(config: Config) -> Config:
     """The language model must know how many layers of the encoder it is given."""
-    taken = config.section("vision_config").get(_TAKEN)
+    taken = _vision(config).get(_TAKEN)
     return language_config(config).over({_TAKEN: taken})
 
 
@@ -77,19 +81,19 @@ def _taken(vision: Config, encoder: Encoder) -> list[int]:
 
 
 def _projector_metadata(config: Config, folder: ModelFolder) -> dict[str, Value]:
-    vision = config.section("vision_config")
+    vision = _vision(config)
     return projector_metadata(
         "qwen3vl_merger",
         _encoder(vision),
         folder,
         width=language_config(config).count("hidden_size"),
         epsilon=EPSILON,
-        activation=activation_key(vision, "gelu_pytorch_tanh"),
+        activation=activation_key(vision),
     ) | {"clip.vision.spatial_merge_size": MERGED}
 
 
 def _projector_tensors(config: Config, folder: ModelFolder) -> Iterator[Wanted]:
-    vision = config.section("vision_config")
+    vision = _vision(config)
     encoder = _encoder(vision)
     width, wide, merged = encoder.width, encoder.feed_forward, encoder.width * MERGED**2
     yield from frames(encoder, f"{_TOWER}.patch_embed.proj")
