@@ -358,7 +358,7 @@ def _pixtral() -> VisionCase:
     config = _seeing(
         "LlavaForConditionalGeneration",
         _mistral_text(),
-        _PIXTRAL,
+        {**_PIXTRAL, "hidden_act": "gelu"},
         model_type="llava",
         image_token_index=IMAGE_TOKEN,
         vision_feature_layer=-1,
