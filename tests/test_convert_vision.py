@@ -284,10 +284,16 @@ class TestTensors:
         message = self.rewrite(tmp_path, "gemma3", lambda shapes: shapes.update({name: (4,)}))
         assert message == f"model.safetensors: tensor {name} has no place in architecture gemma3"
 
-    def test_a_row_end_that_the_tokenizer_does_not_have(self, tmp_path: Path) -> None:
-        folder = write_vision_checkpoint(tmp_path, VISION_CASES["mistral3"])
+    @pytest.mark.parametrize(
+        ("name", "token"),
+        [("mistral3", "[IMG_BREAK]"), ("idefics3", "<fake_token_around_image>")],
+    )
+    def test_a_token_that_the_tokenizer_does_not_have(
+        self, name: str, token: str, tmp_path: Path
+    ) -> None:
+        folder = write_vision_checkpoint(tmp_path, VISION_CASES[name])
         rewrite(folder, "tokenizer.json", lambda content: content | {"added_tokens": []})
-        assert refused(folder) == "tokenizer.json: added_tokens: [IMG_BREAK] is missing"
+        assert refused(folder) == f"tokenizer.json: added_tokens: {token} is missing"
 
 
 def test_what_published_configurations_leave_out(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from llamaherd.create.convert.architectures.vision.language import named_languag
 from llamaherd.create.convert.config import Config
 from llamaherd.create.convert.folder import ModelFolder
 from llamaherd.create.convert.plan import Architecture, Projector, Wanted
+from llamaherd.create.convert.tokenizers import token_number
 from llamaherd.create.convert.writer import Value
 
 _DEFAULTS: Final = {
@@ -35,6 +36,7 @@ _DEFAULTS: Final = {
 }
 
 _TOWER: Final = "vision_model"
+_AROUND: Final = ("<fake_token_around_image>", "<global-img>")
 
 
 def idefics3(config: Config) -> Architecture:
@@ -47,6 +49,9 @@ def _vision(config: Config) -> Config:
 
 
 def _metadata(config: Config, folder: ModelFolder) -> dict[str, Value]:
+    for token in _AROUND:
+        # libmtmd ends the process when it can't put them around an image.
+        token_number(folder, token)
     vision = _vision(config)
     encoder = Encoder.of(vision)
     return projector_metadata(

@@ -18,7 +18,6 @@ _TIED: Final = "tie_word_embeddings"
 _DECODERS: Final = ("language_model.model.", "model.language_model.", "model.text_model.", "model.")
 _ENCODERS: Final = ("vision_tower.vision_model.", "vision_tower.")
 
-
 #: Of transformers' classes, for what published configurations leave out.
 _LLAMA: Final = {
     "hidden_size": 4096,
