@@ -20,7 +20,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from benchmarks.convert import write_model
 from llamaherd.create.convert.jobs import ConvertModel
@@ -33,16 +33,19 @@ from llamaherd.llama.environment import choose_threads
 from llamaherd.store.blobs import BlobStore
 from llamaherd.store.progress import Progress
 
+T = TypeVar("T")
+
 _TYPES: Final = ("q4_K_M", "q8_0")
 
 
-def digest_of(steps: Generator[Progress, None, str]) -> str:
+def made_by(steps: Generator[Progress, None, T]) -> T:
     """What is at the end of the steps."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            return str(end.value)
+            made: T = end.value
+            return made
 
 
 def write_source(blobs: BlobStore, folder: Path) -> str:
@@ -50,7 +53,8 @@ def write_source(blobs: BlobStore, folder: Path) -> str:
     folder.mkdir()
     write_model(folder, "F16")
     job = ConvertModel({path.name: str(path) for path in folder.iterdir()})
-    return digest_of(convert(blobs, job))
+    (digest,) = made_by(convert(blobs, job))
+    return digest
 
 
 class Cost(NamedTuple):
@@ -106,7 +110,7 @@ def main() -> None:
             theirs: list[Cost] = []
             for _ in range(arguments.runs):
                 with counted(ours):
-                    digest = digest_of(quantize(blobs, source, target))
+                    digest = made_by(quantize(blobs, source, target))
                 memory = memory or peak_memory()
                 if arguments.tool:
                     with counted(theirs):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ from tests.support.checkpoints import (
 )
 from tests.support.evaluate import evaluate
 from tests.support.models import write_model
+from tests.support.vision_cases import VISION_CASES
+from tests.support.vision_checkpoints import convert_vision_folder, write_vision_checkpoint
 
 #: An adapter must change outputs by this part of their spread, or a test could not fail.
 NOTICEABLE = 0.1
@@ -59,6 +62,9 @@ def write_base(folder: Path, case: Case, tensors: Mapping[str, Array] | None = N
     return convert_folder(folder, folder / "model.gguf")
 
 
+WriteBase = Callable[[Path, Case, Mapping[str, Array] | None], Path]
+
+
 @pytest.fixture
 def llama(tmp_path: Path) -> Path:
     return write_base(tmp_path / "base", CASES["llama"])
@@ -70,12 +76,13 @@ def assert_acts_as_merged(
     pairs: Pairs,
     scales: Mapping[str, float],
     config: dict[str, Any],
+    write: WriteBase = write_base,
 ) -> None:
-    base = write_base(tmp_path / "base", case)
+    base = write(tmp_path / "base", case, None)
     folder = write_adapter_folder(tmp_path / "adapter", peft_tensors(pairs), config)
     adapter = convert_adapter(folder, base, tmp_path / "adapter.gguf")
     check_adapter("adapter", adapter, base)
-    whole = write_base(tmp_path / "merged", case, merged(weights(case), pairs, scales))
+    whole = write(tmp_path / "merged", case, merged(weights(case), pairs, scales))
     vectors = not case.is_causal
     plain = evaluate(base, TOKENS, vectors=vectors)
     adapted = evaluate(base, TOKENS, vectors=vectors, adapters=[adapter])
@@ -94,6 +101,24 @@ class TestNumbers:
         pairs = random_pairs(case, modules_of(case))
         scales = dict.fromkeys(pairs, ALPHA / RANK)
         assert_acts_as_merged(tmp_path, case, pairs, scales, peft_config())
+
+    @pytest.mark.parametrize("name", VISION_CASES)
+    def test_of_language_models_that_see(self, name: str, tmp_path: Path) -> None:
+        seeing = VISION_CASES[name]
+
+        def write(folder: Path, case: Case, tensors: Mapping[str, Array] | None) -> Path:
+            write_vision_checkpoint(folder / "model", seeing, tensors=tensors)
+            return convert_vision_folder(folder / "model", folder).model
+
+        case = seeing.case
+        modules = [
+            name
+            for name in modules_of(case)
+            if re.fullmatch(r"(language_model\.)?model\.(\w+_model\.)?layers\..*", name)
+        ]
+        pairs = random_pairs(case, modules)
+        scales = dict.fromkeys(pairs, ALPHA / RANK)
+        assert_acts_as_merged(tmp_path, case, pairs, scales, peft_config(), write)
 
     def test_of_both_ends(self, tmp_path: Path) -> None:
         case = CASES["llama"]

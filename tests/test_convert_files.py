@@ -145,7 +145,7 @@ def test_a_file_that_is_cut_off_meanwhile(folder: Path) -> None:
     content = (folder / MODEL).read_bytes()
     (folder / MODEL).write_bytes(content[:-4])
     with pytest.raises(BadRequest, match=r"the file ends within tensor"):
-        conversion.write(lambda piece: None)
+        conversion.model.write(lambda piece: None)
 
 
 # --- config.json ----------------------------------------------------------------------------

@@ -23,8 +23,10 @@ from llamaherd.create import process
 from llamaherd.create.convert.jobs import ConvertModel
 from llamaherd.create.convert.process import convert
 from llamaherd.errors import BadRequest, ConversionFailed, StoreError
-from llamaherd.gguf import GGUF
+from llamaherd.gguf import GGUF, file_type_name
 from llamaherd.store.blobs import BlobStore, digest_of
+from llamaherd.store.files import TEMPORARY_PREFIX
+from llamaherd.store.manifests import MediaType
 from llamaherd.store.progress import Progress
 from tests.support.checkpoints import (
     CASES,
@@ -35,6 +37,8 @@ from tests.support.checkpoints import (
 from tests.support.cli import ollama
 from tests.support.processes import children
 from tests.support.server import RunningServer, running_server
+from tests.support.vision_cases import VISION_CASES
+from tests.support.vision_checkpoints import write_vision_checkpoint
 
 LLAMA = CASES["llama"]
 
@@ -61,7 +65,7 @@ def job_of(folder: Path) -> ConvertModel:
     return ConvertModel({name: str(path) for name, path in files_of(folder).items()})
 
 
-def run(blobs: BlobStore, folder: Path) -> tuple[list[Progress], str]:
+def run(blobs: BlobStore, folder: Path) -> tuple[list[Progress], list[str]]:
     steps = convert(blobs, job_of(folder))
     progress = []
     while True:
@@ -87,7 +91,7 @@ def stuck(blobs: BlobStore, folder: Path) -> Iterator[tuple[Any, int]]:
 
 
 def test_the_blob_is_what_its_digest_says(blobs: BlobStore, folder: Path) -> None:
-    progress, digest = run(blobs, folder)
+    progress, (digest,) = run(blobs, folder)
     assert {each.status for each in progress} == {"converting model"}
     assert digest == digest_of(blobs.path(digest).read_bytes())
     assert [path.name for path in blobs.folder.iterdir()] == [digest.replace(":", "-")]
@@ -100,7 +104,7 @@ def test_a_process_may_take_its_time_to_end(
 ) -> None:
     """Steps that are told again for want of news don't hide that it was done."""
     monkeypatch.setattr(process, "_PATIENCE", 0.001)
-    progress, digest = run(blobs, folder)
+    progress, (digest,) = run(blobs, folder)
     assert len(progress) > 2
     assert blobs.exists(digest)
 
@@ -192,6 +196,24 @@ class TestServer:
         answer = server.post("/api/generate", model="hf", prompt="a b", stream=False).json()
         assert answer["done"] is True
 
+    def test_a_folder_of_a_model_that_sees(
+        self, server: RunningServer, home: Path, tmp_path: Path
+    ) -> None:
+        """Gives two layers, of which the projector is never quantized."""
+        folder = write_vision_checkpoint(tmp_path / "model", VISION_CASES["gemma3"])
+        (folder / "Modelfile").write_text("FROM .\n")
+        for name, arguments in (("eyes", ()), ("small", ("--quantize", "q8_0"))):
+            done = ollama("create", name, *arguments, host=server.host, folder=folder)
+            assert done.code == 0, done
+        plain, quantized = (layers_of(home, name) for name in ("eyes", "small"))
+        assert quantized[1:] == plain[1:]
+        assert [kind for kind, _ in plain] == [MediaType.MODEL, MediaType.PROJECTOR]
+        types = [file_type(home, digest) for _, digest in (*plain, quantized[0])]
+        assert types == [("gemma3", "F16"), ("clip", "F16"), ("gemma3", "Q8_0")]
+        assert not list((home / ".ollama/models/blobs").glob(f"{TEMPORARY_PREFIX}*"))
+        families = server.post("/api/show", model="eyes").json()["details"]["families"]
+        assert families == ["gemma3", "clip"]
+
     def test_from_the_command_line(self, server: RunningServer, folder: Path) -> None:
         (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
         (folder / "Modelfile").write_text("FROM .\nPARAMETER num_predict 3\n")
@@ -236,6 +258,20 @@ class TestServer:
             server.request("GET", "/")
         assert set(store.iterdir()) == before
         assert server.post("/api/show", model="big").status == 404
+
+
+def layers_of(home: Path, model: str) -> list[tuple[str, str]]:
+    """Kinds and digests."""
+    manifests = home / ".ollama/models/manifests/registry.ollama.ai/library"
+    layers = json.loads((manifests / model / "latest").read_text())["layers"]
+    return [(layer["mediaType"], layer["digest"]) for layer in layers]
+
+
+def file_type(home: Path, digest: str) -> tuple[str, str]:
+    """The architecture, and the type of most weights."""
+    blob = home / ".ollama/models/blobs" / digest.replace(":", "-")
+    with GGUF.open(blob) as gguf:
+        return gguf.architecture, file_type_name(gguf.file_type)
 
 
 def write_zeros(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:

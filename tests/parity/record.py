@@ -1,12 +1,14 @@
 """Records what the normal tests compare with: ``python -m tests.parity.record``.
 
-Logits of the tiny models by transformers, the small tokenizers, and their tokens.
+Logits of the tiny models by transformers, also of those that see, the small tokenizers, and their
+tokens.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,16 @@ from tokenizers import Tokenizer
 
 from tests.parity.reference import outputs
 from tests.parity.train import write_all
+from tests.parity.vision import class_token_last, reply
 from tests.support.checkpoints import CASES, RECORDED_OUTPUTS, sample, write_checkpoint
 from tests.support.tokenizers import FOLDER, RECORDED, TEXTS
+from tests.support.vision_cases import VISION_CASES, VisionCase
+from tests.support.vision_checkpoints import (
+    RECORDED_REPLIES,
+    convert_vision_folder,
+    engine_reply,
+    write_vision_checkpoint,
+)
 
 
 def main() -> None:
@@ -26,9 +36,21 @@ def main() -> None:
             rows = outputs(write_checkpoint(Path(folder) / name, case), case)
             recorded[name] = {"spread": round(float(rows.std()), 5), "sample": sample(rows)}
     _write(RECORDED_OUTPUTS, recorded)
+    _write(RECORDED_REPLIES, {name: vision(case) for name, case in VISION_CASES.items()})
     write_all(FOLDER)
     folders = sorted(path for path in FOLDER.iterdir() if path.is_dir())
     _write(RECORDED, {path.name: tokens(path) for path in folders})
+
+
+def vision(case: VisionCase) -> dict[str, Any]:
+    """The reply to the prompt as llama.cpp splits it up, which the tests compare too."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_vision_checkpoint(Path(name) / "model", case)
+        prompt = engine_reply(convert_vision_folder(folder, Path(name)), case).prompt
+        with class_token_last() if case.class_token_last else nullcontext():
+            said = reply(folder, case, prompt)
+    logits = [round(float(value), 5) for value in said.logits]
+    return {"prompt": said.prompt, "tokens": said.tokens, "logits": logits}
 
 
 def tokens(folder: Path) -> list[list[int]]:

@@ -89,7 +89,7 @@ def convert_adapter(folder: Path, base: Path, target: Path) -> Path:
     """Convert in this process, which shows errors best."""
     files = {path.name: path for path in folder.iterdir()}
     with target.open("wb") as file:
-        AdapterConversion(ModelFolder(files), base).write(file.write)
+        AdapterConversion(ModelFolder(files), base).adapter.write(file.write)
     return target
 
 

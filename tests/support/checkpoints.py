@@ -38,12 +38,14 @@ N_LAYER: Final = 2
 
 @dataclass(frozen=True)
 class Case:
-    """``is_causal`` tells text generators from models that give vectors."""
+    """``is_causal`` tells text generators from models that give vectors; the larger their
+    ``embedding_gain``, the more a token matters for the next one."""
 
     config: dict[str, Any]
     shapes: Shapes
     zero_norms: bool = False
     is_causal: bool = True
+    embedding_gain: float = 4.0
 
 
 def decoder_config(architecture: str, **more: Any) -> dict[str, Any]:
@@ -380,13 +382,14 @@ def weights(case: Case, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
     for name, shape in case.shapes.items():
         values = random.standard_normal(shape)
         if len(shape) > 1:
-            values *= 1.5 / np.sqrt(shape[-1])
+            values *= 1.5 / np.sqrt(np.prod(shape[1:]))
             if "embed" in name and case.is_causal:
-                values *= 4
+                values *= case.embedding_gain if "embed_tokens" in name else 4
         elif name.endswith((".bias", ".beta")):
             values *= 0.3
         else:
-            values = values * 0.2 + (0 if case.zero_norms else 1)
+            is_zero = case.zero_norms and not name.startswith("vision_tower.")
+            values = values * 0.2 + (0 if is_zero else 1)
         tensors[name] = bfloat16_bits(values.astype(np.float32))[1]
     return tensors
 
@@ -425,8 +428,10 @@ def write_checkpoint(folder: Path, case: Case, dtype: DType = "F32") -> Path:
     return folder
 
 
-def write_tokenizer(folder: Path, *, wordpiece: bool = False) -> None:
-    """A few tokens, for tests in which the text doesn't matter."""
+def write_tokenizer(
+    folder: Path, *, wordpiece: bool = False, added: Mapping[str, int] | None = None
+) -> None:
+    """A few tokens, for tests in which the text doesn't matter; ``added`` are special."""
     letters = [chr(ord("a") + index) for index in range(26)]
     model: dict[str, Any]
     if wordpiece:
@@ -436,7 +441,10 @@ def write_tokenizer(folder: Path, *, wordpiece: bool = False) -> None:
         tokens = ["<unk>", "<s>", "</s>", "<0x0A>", "▁", *letters]
         model = {"type": "BPE", "unk_token": "<unk>", "byte_fallback": True, "merges": []}
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    content = {"model": {**model, "vocab": vocabulary}, "added_tokens": []}
+    special = [
+        {"id": number, "content": token, "special": True} for token, number in (added or {}).items()
+    ]
+    content = {"model": {**model, "vocab": vocabulary}, "added_tokens": special}
     (folder / "tokenizer.json").write_text(json.dumps(content))
 
 
@@ -453,7 +461,7 @@ def convert_folder(folder: Path, target: Path) -> Path:
         if path.is_file() and path.suffix != ".gguf"
     }
     with target.open("wb") as file:
-        Conversion(ModelFolder(files)).write(file.write)
+        Conversion(ModelFolder(files)).model.write(file.write)
     return target
 
 

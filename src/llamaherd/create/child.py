@@ -1,7 +1,7 @@
-"""A process that makes a blob, as ``create.process`` starts it.
+"""A process that makes blobs, as ``create.process`` starts it.
 
-It reads a line of JSON from standard input, writes the blob to the file descriptor that is its
-argument, and says on standard output how it goes on, in lines of JSON as well. Should standard
+It reads a line of JSON from standard input, writes the blobs to the file descriptors that are its
+arguments, and says on standard output how it goes on, in lines of JSON as well. Should standard
 input end, the server is gone, and so is this process.
 """
 
@@ -18,19 +18,20 @@ from llamaherd.create.report import Failed, Made, Report
 from llamaherd.errors import BadRequest, LlamaherdError
 
 
-def run(make: Callable[[bytes, int], str], arguments: Sequence[str]) -> int:
-    """The exit code, after ``make`` was given the request and the descriptor.
+def run(make: Callable[[bytes, Sequence[int]], list[str]], arguments: Sequence[str]) -> int:
+    """The exit code, after ``make`` was given the request and the descriptors.
 
-    It returns the digest of what it wrote.
+    It returns the digests of what it wrote, in the order of the descriptors; the last ones may
+    stay unused.
     """
     request = sys.stdin.buffer.readline()
     threading.Thread(target=_end_with_server, daemon=True).start()
     try:
-        digest = make(request, int(arguments[0]))
+        digests = make(request, [int(argument) for argument in arguments])
     except LlamaherdError as error:
         tell(Failed(error.message, is_request=isinstance(error, BadRequest)))
         return 1
-    tell(Made(digest))
+    tell(Made(digests))
     return 0
 
 

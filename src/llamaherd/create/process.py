@@ -1,4 +1,4 @@
-"""Making a blob in a process of its own, which may crash or be killed without harm."""
+"""Making blobs in a process of its own, which may crash or be killed without harm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Final
 
@@ -31,36 +31,42 @@ _READ: Final = 1 << 16
 class Task:
     """What a process is to make.
 
-    ``module`` is run with a file descriptor as its argument (see ``create.child``) and gets
-    ``request``, a line of JSON. ``noun`` names the work in messages, ``word`` its steps.
+    ``module`` is run with file descriptors as its arguments (see ``create.child``) and gets
+    ``request``, a line of JSON. ``noun`` names the work in messages, ``word`` its steps. No more
+    than ``most_made`` files come of it.
     """
 
     module: str
     request: bytes
     noun: str
     word: Callable[[Step], Progress]
+    most_made: int = 1
 
 
-def make_blob(blobs: BlobStore, task: Task) -> Generator[Progress, None, str]:
-    """The digest of what the process makes, which is then in the store.
+def make_blobs(blobs: BlobStore, task: Task) -> Generator[Progress, None, list[str]]:
+    """The digests of what the process makes, which is then in the store.
 
     Closing the generator kills the process. Raises ``BadRequest`` when what was asked for can't be
-    made, ``StoreError`` and ``ConversionFailed``; then nothing is left in the store.
+    made, ``StoreError`` and ``ConversionFailed``; then nothing is left in the store, unless it
+    failed between one blob's last step and another's: what is left then, the next start removes.
     """
     yield task.word(Underway(0, 0))
-    file, temporary = open_temporary(blobs.folder)
-    try:
-        digest = yield from _run(file.fileno(), task)
-        publish(file, temporary, blobs.path(digest))
-    finally:
-        discard(file, temporary)
-    return digest
+    with contextlib.ExitStack() as stack:
+        files = []
+        for _ in range(task.most_made):
+            file, temporary = open_temporary(blobs.folder)
+            stack.callback(discard, file, temporary)
+            files.append((file, temporary))
+        digests = yield from _run([file.fileno() for file, _ in files], task)
+        for (file, temporary), digest in zip(files, digests, strict=False):
+            publish(file, temporary, blobs.path(digest))
+    return digests
 
 
-def _run(descriptor: int, task: Task) -> Generator[Progress, None, str]:
+def _run(descriptors: Sequence[int], task: Task) -> Generator[Progress, None, list[str]]:
     # -P keeps a folder named llamaherd in the working directory from being run instead.
-    command = [sys.executable, "-P", "-m", task.module, str(descriptor)]
-    with tempfile.TemporaryFile() as errors, _process(command, descriptor, errors) as process:
+    command = [sys.executable, "-P", "-m", task.module, *map(str, descriptors)]
+    with tempfile.TemporaryFile() as errors, _process(command, descriptors, errors) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -72,12 +78,12 @@ def _run(descriptor: int, task: Task) -> Generator[Progress, None, str]:
             else:
                 outcome = report
         returncode = process.wait()
-        return _digest(outcome, returncode, errors, task.noun)
+        return _digests(outcome, returncode, errors, task.noun)
 
 
 @contextlib.contextmanager
 def _process(
-    command: list[str], descriptor: int, errors: IO[bytes]
+    command: list[str], descriptors: Sequence[int], errors: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The session of its own keeps a terminal's Ctrl-C for the server, which then decides."""
     try:
@@ -87,7 +93,7 @@ def _process(
             stdout=subprocess.PIPE,
             stderr=errors,
             bufsize=0,
-            pass_fds=(descriptor,),
+            pass_fds=descriptors,
             start_new_session=True,
         )
     except OSError as error:
@@ -118,10 +124,10 @@ def _reports(output: IO[bytes]) -> Iterator[Report]:
             yield report
 
 
-def _digest(outcome: Report | None, returncode: int, errors: IO[bytes], noun: str) -> str:
+def _digests(outcome: Report | None, returncode: int, errors: IO[bytes], noun: str) -> list[str]:
     match outcome:
-        case Made(digest) if returncode == 0:
-            return digest
+        case Made(digests) if returncode == 0:
+            return digests
         case Failed(message, is_request):
             raise (BadRequest if is_request else StoreError)(message)
         case _:

@@ -1,4 +1,4 @@
-"""What a process that makes a blob tells the server, each as a line of JSON."""
+"""What a process that makes blobs tells the server, each as a line of JSON."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Verifying(msgspec.Struct, tag="verifying", frozen=True):
 
 
 class Made(msgspec.Struct, tag="made", frozen=True):
-    """All is written; ``digest`` is that of the file."""
+    """All is written; ``digests`` are those of the files."""
 
-    digest: str
+    digests: list[str]
 
 
 class Failed(msgspec.Struct, tag="failed", frozen=True):

@@ -37,8 +37,7 @@ class Sources:
     def model(self, files: Mapping[str, str]) -> Parts:
         """The layers of ``files``, the model first."""
         if _are_safetensors(files):
-            job = ConvertModel(self._paths(files))
-            return [(yield from self._converted(job))]
+            return (yield from self._converted(ConvertModel(self._paths(files))))
         parts: list[Part] = []
         shards = {}
         for file in sorted(files):
@@ -49,7 +48,7 @@ class Sources:
             else:
                 parts.append(gguf_part(self._blobs, digest))
         if shards:
-            parts.append((yield from self._converted(MergeShards(self._paths(shards)))))
+            parts += yield from self._converted(MergeShards(self._paths(shards)))
         return sorted(parts, key=lambda part: part.kind != MediaType.MODEL)
 
     def adapters(self, files: Mapping[str, str], base: Sequence[Part]) -> Parts:
@@ -88,7 +87,7 @@ class Sources:
     ) -> Generator[Progress, None, Part]:
         base = self._blobs.path(model.layer.digest)
         if _are_safetensors(files):
-            part = yield from self._converted(ConvertAdapter(self._paths(files), str(base)))
+            (part,) = yield from self._converted(ConvertAdapter(self._paths(files), str(base)))
         else:
             yield Progress("parsing GGUF")
             file = next(iter(files))
@@ -98,10 +97,10 @@ class Sources:
         check_adapter(name, self._blobs.path(part.layer.digest), base)
         return part
 
-    def _converted(self, job: Job) -> Generator[Progress, None, Part]:
-        digest = yield from convert(self._blobs, job)
-        self._made.append(digest)
-        return made_part(self._blobs, digest)
+    def _converted(self, job: Job) -> Parts:
+        digests = yield from convert(self._blobs, job)
+        self._made += digests
+        return [made_part(self._blobs, digest) for digest in digests]
 
     def _quantized(self, part: Part, target: Target) -> Generator[Progress, None, Part]:
         """What was made only to be quantised doesn't stay."""

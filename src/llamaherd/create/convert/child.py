@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -27,7 +27,7 @@ _INTERVAL: Final = 0.2
 
 
 class Work(Protocol):
-    """What a job comes to: ``nbytes`` of tensors, and all of the file in order."""
+    """A file that a job comes to: ``nbytes`` of tensors, and all of the file in order."""
 
     @property
     def nbytes(self) -> int: ...
@@ -36,50 +36,62 @@ class Work(Protocol):
 
 
 class Output:
-    """The file that is written, hashed on the way."""
+    """The files that are written, each hashed on the way; they have ``total`` bytes together."""
 
-    def __init__(self, descriptor: int, total: int) -> None:
-        self._descriptor = descriptor
-        self._hash = hashlib.sha256()
+    def __init__(self, total: int) -> None:
         self._total = total
         self._told = time.monotonic()
         self._size = 0
 
-    def write(self, content: Bytes) -> None:
-        """Raises ``StoreError`` when the disk is full or fails."""
-        self._hash.update(content)
-        view = memoryview(content)
-        try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
-        except OSError as error:
-            raise StoreError(f"can't write the converted model: {error.strerror}") from error
-        self._size += len(content)
+    def digest_of(self, work: Work, descriptor: int) -> str:
+        """Writes it; raises ``StoreError`` when the disk is full or fails."""
+        hashed = hashlib.sha256()
+
+        def write(content: Bytes) -> None:
+            hashed.update(content)
+            _write_all(descriptor, content)
+            self._count(len(content))
+
+        work.write(write)
+        return f"sha256:{hashed.hexdigest()}"
+
+    def _count(self, size: int) -> None:
+        self._size += size
         if (now := time.monotonic()) - self._told >= _INTERVAL:
             self._told = now
             tell(Underway(min(self._size, self._total), self._total))
 
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
+
+def _write_all(descriptor: int, content: Bytes) -> None:
+    view = memoryview(content)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError as error:
+        raise StoreError(f"can't write the converted model: {error.strerror}") from error
 
 
-def convert(request: bytes, descriptor: int) -> str:
-    work = _work(msgspec.json.decode(request, type=Job))
-    output = Output(descriptor, work.nbytes)
-    work.write(output.write)
-    return output.digest
+def convert(request: bytes, descriptors: Sequence[int]) -> list[str]:
+    works = _works(msgspec.json.decode(request, type=Job))
+    assert len(works) <= len(descriptors), "more files than the server has opened"
+    output = Output(sum(work.nbytes for work in works))
+    return [
+        output.digest_of(work, descriptor)
+        for work, descriptor in zip(works, descriptors, strict=False)
+    ]
 
 
-def _work(job: Job) -> Work:
+def _works(job: Job) -> list[Work]:
     """All that can be wrong with the files is found here, before anything is written."""
     match job:
         case ConvertModel(files):
-            return Conversion(ModelFolder(_paths(files)))
+            conversion = Conversion(ModelFolder(_paths(files)))
+            parts: tuple[Work | None, ...] = (conversion.model, conversion.projector)
+            return [part for part in parts if part is not None]
         case ConvertAdapter(files, base):
-            return AdapterConversion(ModelFolder(_paths(files)), Path(base))
+            return [AdapterConversion(ModelFolder(_paths(files)), Path(base)).adapter]
         case MergeShards(files):
-            return Merge(_paths(files))
+            return [Merge(_paths(files))]
 
 
 def _paths(files: Files) -> dict[str, Path]:

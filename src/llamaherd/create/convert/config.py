@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from llamaherd.errors import BadRequest
@@ -67,12 +67,18 @@ class Config:
             raise self.wrong(names[0], "a string", value)
         return value
 
-    def section(self, *names: str) -> Config:
-        """An object within; empty if there is none."""
+    def section(self, *names: str, defaults: Mapping[str, Any] | None = None) -> Config:
+        """An object within, empty if there is none, over ``defaults`` for what it leaves out."""
         value = self._value(names, {})
         if not isinstance(value, dict):
             raise self.wrong(names[0], "an object", value)
-        return Config(value, f"{self._where}: {names[0]}")
+        section = Config(value, f"{self._where}: {names[0]}")
+        return section.over(defaults) if defaults else section
+
+    def over(self, defaults: Mapping[str, Any]) -> Config:
+        """The same, with ``defaults`` for what isn't there."""
+        given = {name: value for name, value in self._values.items() if value is not None}
+        return Config({**defaults, **given}, self._where)
 
     def require(self, name: str, *allowed: Any) -> None:
         """The engine knows but these values; not there is allowed."""

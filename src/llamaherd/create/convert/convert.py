@@ -1,18 +1,17 @@
-"""A folder of safetensors as one GGUF file, from front to back."""
+"""A folder of safetensors as a GGUF file, or as two if the model sees."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from llamaherd.create.convert.architectures import architecture_of
-from llamaherd.create.convert.checkpoint import Checkpoint
 from llamaherd.create.convert.config import CONFIG_FILE, Config
 from llamaherd.create.convert.folder import ModelFolder
 from llamaherd.create.convert.plan import plan
 from llamaherd.create.convert.tokenizers import tokenizer_metadata
-from llamaherd.create.convert.writer import Bytes, ElementType, Tensor, Value, write_gguf
+from llamaherd.create.convert.writer import Contents, ElementType, Tensor, Value
 from llamaherd.errors import BadRequest
 
 #: ``llama_ftype`` of llama.h, by the type of most of the weights.
@@ -25,31 +24,34 @@ _MODULES: Final = "modules.json"
 
 
 class Conversion:
-    """What will be written. Making one reads all but the tensors' data and raises ``BadRequest``
-    for whatever can't be converted."""
+    """What will be written: a ``model``, and a ``projector`` if it sees. Making one reads all but
+    the tensors' data and raises ``BadRequest`` for whatever can't be converted."""
 
     def __init__(self, folder: ModelFolder) -> None:
         config = Config(folder.json(CONFIG_FILE, dict))
         architecture = architecture_of(config)
-        self._tensors = plan(architecture, config, Checkpoint.open(folder))
-        self._metadata: dict[str, Value] = {
-            "general.architecture": architecture.name,
-            "general.type": "model",
-            "general.file_type": _file_type(self._tensors),
-            "general.quantization_version": _QUANTIZATION_VERSION,
-        }
-        self._metadata |= architecture.metadata(config)
-        if self._metadata.get(f"{architecture.name}.attention.causal") is False:
-            self._metadata[f"{architecture.name}.pooling_type"] = _pooling_type(folder)
-        self._metadata |= tokenizer_metadata(folder, config.count("vocab_size"))
+        planned = plan(architecture, config, folder)
+        metadata = _general(architecture.name, "model", planned.model)
+        text = architecture.text(config)
+        metadata |= architecture.metadata(text)
+        if metadata.get(f"{architecture.name}.attention.causal") is False:
+            metadata[f"{architecture.name}.pooling_type"] = _pooling_type(folder)
+        metadata |= tokenizer_metadata(folder, text.count("vocab_size"))
+        self.model = Contents(metadata, planned.model)
+        self.projector: Contents | None = None
+        if architecture.projector is not None:
+            metadata = _general("clip", "mmproj", planned.projector)
+            metadata |= architecture.projector.metadata(config, folder)
+            self.projector = Contents(metadata, planned.projector)
 
-    @property
-    def nbytes(self) -> int:
-        """Of the tensors, which are nearly all of the file."""
-        return sum(tensor.nbytes for tensor in self._tensors)
 
-    def write(self, write: Callable[[Bytes], object]) -> None:
-        write_gguf(write, self._metadata, self._tensors)
+def _general(architecture: str, kind: str, tensors: Sequence[Tensor]) -> dict[str, Value]:
+    return {
+        "general.architecture": architecture,
+        "general.type": kind,
+        "general.file_type": _file_type(tensors),
+        "general.quantization_version": _QUANTIZATION_VERSION,
+    }
 
 
 def _file_type(tensors: Sequence[Tensor]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,23 @@ _Elements = npt.NDArray[Any]
 _STORED_AS: Final = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """``count`` rows, from ``first`` on."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stride:
+    """Of every ``period`` elements, ``length`` from ``start`` on."""
+
+    period: int
+    start: int
+    length: int
+
+
 def converted(
     source: StoredTensor,
     target: ElementType,
@@ -28,10 +46,12 @@ def converted(
     head_rows: int = 0,
     plus: float = 0.0,
     times: float = 1.0,
-    skip: int = 0,
+    rows: Rows | None = None,
+    stride: Stride | None = None,
     transposed: bool = False,
 ) -> Iterator[memoryview]:
-    """The bytes of ``source``, without its first ``skip`` elements, as ``target``.
+    """The bytes of ``source`` as ``target``: all of it, or of its ``rows``, or what ``stride``
+    leaves.
 
     ``head_rows`` says how many rows make a head whose rotary halves must be interleaved; every
     element is multiplied by ``times``, and ``plus`` is added to it. A matrix can come
@@ -40,11 +60,15 @@ def converted(
     """
     row = source.shape[0] if transposed else _row_length(source)
     group = head_rows * row if head_rows else row if transposed else 1
+    if stride is not None:
+        group = stride.period
     size = max(PIECE // group, 1) * group
-    read = _read_transposed(source, size) if transposed else _read(source, skip, size)
+    read = _read_transposed(source, size) if transposed else _read(source, rows, size)
     for elements in read:
         if head_rows:
             elements = _interleaved(elements, head_rows, group)
+        if stride is not None:
+            elements = _strided(elements, stride)
         yield _as_type(elements, source, target, times, plus).data.cast("B")
 
 
@@ -52,13 +76,15 @@ def _row_length(source: StoredTensor) -> int:
     return source.element_count // source.shape[0]
 
 
-def _read(source: StoredTensor, skip: int, size: int) -> Iterator[_Elements]:
+def _read(source: StoredTensor, rows: Rows | None, size: int) -> Iterator[_Elements]:
     """``size`` elements at a time, in one array that is used again and again."""
     kind = _STORED_AS[source.dtype]
-    count = source.element_count - skip
+    rows = Rows(0, source.shape[0]) if rows is None else rows
+    row = _row_length(source)
+    count = rows.count * row
     buffer = np.empty(min(size, count), kind)
     with store_errors("read", source.path), source.path.open("rb", buffering=0) as file:
-        file.seek(source.offset + skip * ELEMENT_SIZES[source.dtype])
+        file.seek(source.offset + rows.first * row * ELEMENT_SIZES[source.dtype])
         for start in range(0, count, size):
             elements = buffer[: min(size, count - start)]
             _fill(file.fileno(), elements.data.cast("B"), source)
@@ -93,6 +119,11 @@ def _interleaved(elements: _Elements, head_rows: int, group: int) -> _Elements:
     """Transformers rotates row ``i`` of a head with row ``i + half``, llama.cpp with the next."""
     halves = elements.reshape(-1, 2, head_rows // 2, group // head_rows)
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(-1)
+
+
+def _strided(elements: _Elements, stride: Stride) -> _Elements:
+    kept = elements.reshape(-1, stride.period)[:, stride.start : stride.start + stride.length]
+    return np.ascontiguousarray(kept).reshape(-1)
 
 
 def _as_type(

@@ -6,18 +6,20 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from typing import Final
 
 import numpy as np
 
 from llamaherd.create.convert.checkpoint import ELEMENT_SIZES, Checkpoint, StoredTensor
 from llamaherd.create.convert.config import Config
-from llamaherd.create.convert.numbers import converted
+from llamaherd.create.convert.folder import ModelFolder
+from llamaherd.create.convert.numbers import Rows, Stride, converted
 from llamaherd.create.convert.writer import Bytes, ElementType, Tensor, Value
 from llamaherd.errors import BadRequest
 
 #: Left behind by old versions of transformers: what can be reckoned from the configuration.
-_DERIVED: Final = re.compile(r"\.(rotary_emb\.inv_freq|attn\.bias|masked_bias)$")
+_DERIVED: Final = re.compile(r"\.(rotary_emb\.inv_freq|attn\.bias|masked_bias|position_ids)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,9 @@ class Wanted:
 
     Several sources are stacked along a new first dimension of ``shape``. ``otherwise`` takes the
     place of a source that isn't there. ``heads`` says in how many heads the rotary halves must be
-    interleaved, ``plus`` is added to each element, ``skip_rows`` of the source are left out, and
-    ``exact`` keeps F32 where matrices become F16.
+    interleaved, and ``plus`` is added to each element. ``skip_rows`` of the source are left out
+    before those that are wanted, and ``spare_rows`` after them. A source with ``frames``, as its
+    third dimension, gives but one ``frame``. ``exact`` keeps F32 where matrices become F16.
     """
 
     name: str
@@ -38,7 +41,18 @@ class Wanted:
     heads: int = 0
     plus: float = 0.0
     skip_rows: int = 0
+    spare_rows: int = 0
+    frames: int = 0
+    frame: int = 0
     exact: bool = False
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """What each source must have."""
+        rows, *rest = self.shape[1:] if len(self.sources) > 1 else self.shape
+        if self.frames:
+            rest.insert(1, self.frames)
+        return (self.skip_rows + rows + self.spare_rows, *rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +65,24 @@ class Computed:
 
 
 @dataclass(frozen=True, slots=True)
+class Projector:
+    """How the part that makes images a model's input becomes a GGUF of its own.
+
+    Both functions are given ``config.json`` and the folder that it is in.
+    """
+
+    metadata: Callable[[Config, ModelFolder], dict[str, Value]]
+    tensors: Callable[[Config, ModelFolder], Iterator[Wanted]]
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """How models of one kind become GGUF; ``name`` is llama.cpp's.
 
     ``prefixes`` are what may stand before every name in the checkpoint, ``respell`` gives other
-    spellings of a name, and tensors that match ``ignored`` have no part in the model.
+    spellings of a name, and tensors that match ``ignored`` have no part in the model. ``text``
+    finds the language model's configuration in that of a model that also sees, which has a
+    ``projector``; ``metadata`` and ``tensors`` are given what it finds.
     """
 
     name: str
@@ -64,18 +91,35 @@ class Architecture:
     prefixes: tuple[str, ...] = ("",)
     respell: Callable[[str], Iterable[str]] = field(default=lambda name: (name,))
     ignored: re.Pattern[str] = re.compile(r"(?!)")
+    text: Callable[[Config], Config] = field(default=lambda config: config)
+    projector: Projector | None = None
 
 
-def plan(architecture: Architecture, config: Config, checkpoint: Checkpoint) -> list[Tensor]:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The tensors of the language model, and those of the projector if there is one."""
+
+    model: list[Tensor]
+    projector: list[Tensor]
+
+
+def plan(architecture: Architecture, config: Config, folder: ModelFolder) -> Plan:
     """Raises ``BadRequest`` for a tensor that is missing, unknown, or of a wrong shape or type."""
-    finder = _Finder(architecture, checkpoint)
+    finder = _Finder(architecture, Checkpoint.open(folder))
+    model = _tensors(architecture.tensors(architecture.text(config)), finder)
+    projector = architecture.projector
+    seeing = _tensors(projector.tensors(config, folder), finder) if projector else []
+    finder.check_all_used()
+    return Plan(model, seeing)
+
+
+def _tensors(all_wanted: Iterable[Wanted | Computed], finder: _Finder) -> list[Tensor]:
     tensors = []
-    for wanted in architecture.tensors(config):
+    for wanted in all_wanted:
         if isinstance(wanted, Computed):
             tensors.append(_computed(wanted))
         elif (sources := finder.find(wanted)) is not None:
             tensors.append(_planned(wanted, sources))
-    finder.check_all_used()
     return tensors
 
 
@@ -122,18 +166,31 @@ class _Finder:
 
 
 def _planned(wanted: Wanted, sources: Sequence[StoredTensor]) -> Tensor:
-    shape = wanted.shape[1:] if len(sources) > 1 else wanted.shape
     for source in sources:
-        _check(source, (shape[0] + wanted.skip_rows, *shape[1:]))
+        _check(source, wanted.stored_shape)
     target = _target(wanted, sources)
-    rows = shape[0] // wanted.heads if wanted.heads else 0
-    skip = wanted.skip_rows * (sources[0].element_count // sources[0].shape[0])
+    count = wanted.stored_shape[0] - wanted.skip_rows - wanted.spare_rows
 
     def pieces() -> Iterator[Bytes]:
         for source in sources:
-            yield from converted(source, target, head_rows=rows, plus=wanted.plus, skip=skip)
+            yield from converted(
+                source,
+                target,
+                head_rows=count // wanted.heads if wanted.heads else 0,
+                plus=wanted.plus,
+                rows=Rows(wanted.skip_rows, count),
+                stride=_stride(wanted),
+            )
 
     return Tensor(wanted.name, wanted.shape, target, pieces)
+
+
+def _stride(wanted: Wanted) -> Stride | None:
+    """Where in the source the wanted frame is."""
+    if not wanted.frames:
+        return None
+    frame = prod(wanted.shape[2:])
+    return Stride(wanted.frames * frame, wanted.frame * frame, frame)
 
 
 def _check(source: StoredTensor, shape: tuple[int, ...]) -> None:

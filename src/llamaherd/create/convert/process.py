@@ -7,14 +7,14 @@ from collections.abc import Generator
 import msgspec
 
 from llamaherd.create.convert.jobs import Job
-from llamaherd.create.process import Task, make_blob
+from llamaherd.create.process import Task, make_blobs
 from llamaherd.create.report import Step, Underway
 from llamaherd.store.blobs import BlobStore
 from llamaherd.store.progress import Progress
 
 
-def convert(blobs: BlobStore, job: Job) -> Generator[Progress, None, str]:
-    """The digest of the GGUF that comes of ``job``, which is then in the store.
+def convert(blobs: BlobStore, job: Job) -> Generator[Progress, None, list[str]]:
+    """The digests of the GGUF files that come of ``job``, which are then in the store.
 
     Closing the generator ends the conversion. Raises ``BadRequest`` when the files can't be
     converted, ``StoreError`` and ``ConversionFailed``; then nothing is left in the store.
@@ -27,5 +27,6 @@ def convert(blobs: BlobStore, job: Job) -> Generator[Progress, None, str]:
             case _:
                 return Progress(job.status)
 
-    task = Task(f"{__package__}.child", msgspec.json.encode(job), "conversion", word)
-    return make_blob(blobs, task)
+    request = msgspec.json.encode(job)
+    task = Task(f"{__package__}.child", request, "conversion", word, job.most_made)
+    return make_blobs(blobs, task)

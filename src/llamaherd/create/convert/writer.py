@@ -53,6 +53,22 @@ class Tensor:
         return prod(self.shape) * self.type.size
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a GGUF file is to hold."""
+
+    metadata: Mapping[str, Value]
+    tensors: Sequence[Tensor]
+
+    @property
+    def nbytes(self) -> int:
+        """Of the tensors, which are nearly all of the file."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    def write(self, write: Callable[[Bytes], object]) -> None:
+        write_gguf(write, self.metadata, self.tensors)
+
+
 def write_gguf(
     write: Callable[[Bytes], object], metadata: Mapping[str, Value], tensors: Sequence[Tensor]
 ) -> None:

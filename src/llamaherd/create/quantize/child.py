@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -35,11 +35,12 @@ def main(arguments: list[str]) -> int:
     return run(quantize, arguments)
 
 
-def quantize(request: bytes, descriptor: int) -> str:
+def quantize(request: bytes, descriptors: Sequence[int]) -> list[str]:
     # Not before the environment is prepared, which llama.cpp reads when it is loaded.
     from llamaherd.llama import quantize as llama
 
     job = msgspec.json.decode(request, type=Job)
+    (descriptor,) = descriptors
     source, target = Path(job.source), Path(f"/dev/fd/{descriptor}")
     plan = llama.plan(source, job.file_type)
     if plan.needs_importance_matrix:
@@ -55,7 +56,7 @@ def quantize(request: bytes, descriptor: int) -> str:
     tell(Underway(total, total))
     tell(Verifying())
     _verify(target, job, shapes)
-    return _digest(descriptor)
+    return [_digest(descriptor)]
 
 
 @contextmanager

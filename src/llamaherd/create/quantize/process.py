@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from llamaherd.create.process import Task, make_blob
+from llamaherd.create.process import Task, make_blobs
 from llamaherd.create.quantize.job import Job
 from llamaherd.create.quantize.types import UNQUANTISED, Target, type_of
 from llamaherd.create.report import Step, Underway
@@ -53,4 +53,5 @@ def quantize(blobs: BlobStore, source: str, target: Target) -> Generator[Progres
     job = Job(str(path), str(blobs.folder), target.name, target.number)
     request = msgspec.json.encode(job)
     task = Task(f"{__package__}.child", request, "quantization", word)
-    return (yield from make_blob(blobs, task))
+    (digest,) = yield from make_blobs(blobs, task)
+    return digest

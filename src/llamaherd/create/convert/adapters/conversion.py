@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llamaherd.create.adapters import EMBEDDING
@@ -13,7 +13,7 @@ from llamaherd.create.convert.checkpoint import Checkpoint
 from llamaherd.create.convert.folder import ModelFolder
 from llamaherd.create.convert.numbers import converted
 from llamaherd.create.convert.plan import Wanted
-from llamaherd.create.convert.writer import Bytes, ElementType, Tensor, Value, write_gguf
+from llamaherd.create.convert.writer import Bytes, Contents, ElementType, Tensor, Value
 from llamaherd.errors import BadRequest
 
 
@@ -28,21 +28,14 @@ class AdapterConversion:
         strength = read_strength(folder)
         pairs = read_pairs(Checkpoint.open(folder))
         model = BaseModel(base)
-        self._tensors = list(_planned(pairs, model, strength))
-        self._metadata: dict[str, Value] = {
+        metadata: dict[str, Value] = {
             "general.architecture": model.architecture,
             "general.type": "adapter",
             "general.file_type": 0,
             "adapter.type": "lora",
             "adapter.lora.alpha": strength.alpha,
         }
-
-    @property
-    def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self._tensors)
-
-    def write(self, write: Callable[[Bytes], object]) -> None:
-        write_gguf(write, self._metadata, self._tensors)
+        self.adapter = Contents(metadata, list(_planned(pairs, model, strength)))
 
 
 def _planned(pairs: Sequence[Pair], model: BaseModel, strength: Strength) -> Iterator[Tensor]:

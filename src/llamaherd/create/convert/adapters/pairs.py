@@ -30,6 +30,7 @@ _REASONS: Final = (
 #: Wrappers for models that see, around the names that the language model has by itself.
 _WRAPPERS: Final = (
     ("model.language_model.", "model."),
+    ("model.text_model.", "model."),
     ("language_model.model.", "model."),
     ("language_model.lm_head", "lm_head"),
 )

@@ -15,7 +15,7 @@ from llamaherd.create.convert.writer import Value
 _NAME: Final = "bert"
 
 #: Heads of other tasks, and what was stored though it never changes.
-_IGNORED: Final = re.compile(r"^(\w+\.)?(pooler|cls|lm_head)\.|\.position_ids$")
+_IGNORED: Final = re.compile(r"^(\w+\.)?(pooler|cls|lm_head)\.")
 
 
 def _metadata(config: Config, padding: bool) -> dict[str, Value]:

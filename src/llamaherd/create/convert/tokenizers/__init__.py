@@ -52,6 +52,15 @@ def tokenizer_metadata(folder: ModelFolder, size: int) -> dict[str, Value]:
     return vocabulary.metadata(size) | special | template_metadata(folder)
 
 
+def token_number(folder: ModelFolder, text: str) -> int:
+    """The number of an added token. Raises ``BadRequest`` if there is no such token."""
+    tokenizer = read_tokenizer(folder) if TOKENIZER_FILE in folder else None
+    for token in _stored_added(folder, tokenizer):
+        if token.content == text:
+            return token.id
+    raise BadRequest(f"{TOKENIZER_FILE}: added_tokens: {text} is missing")
+
+
 def _read(tokenizer: TokenizerFile) -> Vocabulary:
     reader = _READERS.get(tokenizer.model.kind)
     if reader is None:
@@ -65,13 +74,18 @@ def _read(tokenizer: TokenizerFile) -> Vocabulary:
 def _added(
     folder: ModelFolder, tokenizer: TokenizerFile | None, vocabulary: Vocabulary
 ) -> list[AddedToken]:
-    added = list(tokenizer.added_tokens or []) if tokenizer else _added_in_config(folder)
-    if any(token.id < 0 for token in added):
-        raise BadRequest(f"{TOKENIZER_FILE}: added_tokens: a number below 0")
+    added = _stored_added(folder, tokenizer)
     if vocabulary.model == "llama":
         # Added tokens are looked for in the text as it was written, with plain spaces.
         for token in added:
             token.content = token.content.replace(SPACE, " ")
+    return added
+
+
+def _stored_added(folder: ModelFolder, tokenizer: TokenizerFile | None) -> list[AddedToken]:
+    added = list(tokenizer.added_tokens or []) if tokenizer else _added_in_config(folder)
+    if any(token.id < 0 for token in added):
+        raise BadRequest(f"{TOKENIZER_FILE}: added_tokens: a number below 0")
     return added
 
 

@@ -70,7 +70,7 @@ def _said(config: dict[str, Any], name: str, default: bool) -> bool:
 def _numbers(folder: ModelFolder, vocabulary: Vocabulary, config: dict[str, Any]) -> dict[str, int]:
     """By name: what the tokenizer says first, then the model, then the vocabulary itself."""
     texts = vocabulary.numbers()
-    more, model = folder.json_object(_MORE_SPECIAL), folder.json_object(CONFIG_FILE)
+    more, model = folder.json_object(_MORE_SPECIAL), _model_config(folder)
     found = {}
     for name in _NAMES:
         written = _text(config.get(f"{name}_token")) or _text(more.get(f"{name}_token"))
@@ -91,10 +91,19 @@ def _text(token: Any) -> str:
 
 def _ends(folder: ModelFolder) -> list[int]:
     """Every token that ends a reply."""
-    for file in (_GENERATION, CONFIG_FILE):
-        if ends := list(_token_ids(folder.json_object(file).get("eos_token_id"))):
+    for config in (folder.json_object(_GENERATION), _model_config(folder)):
+        if ends := list(_token_ids(config.get("eos_token_id"))):
             return list(dict.fromkeys(ends))
     return []
+
+
+def _model_config(folder: ModelFolder) -> dict[str, Any]:
+    """Of a model that sees, the language model's is a section, which counts where the whole says
+    nothing."""
+    config = folder.json_object(CONFIG_FILE)
+    text = config.get("text_config")
+    said = {name: value for name, value in config.items() if value is not None}
+    return {**text, **said} if isinstance(text, dict) else said
 
 
 def _token_ids(value: Any) -> Iterator[int]:
