@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tokenizers import Tokenizer
 
 from tests.parity.reference import outputs
 from tests.parity.train import write_all
-from tests.parity.vision import class_token_last, reply
+from tests.parity.vision import reply
 from tests.support.checkpoints import CASES, RECORDED_OUTPUTS, sample, write_checkpoint
 from tests.support.tokenizers import FOLDER, RECORDED, TEXTS
 from tests.support.vision_cases import VISION_CASES, VisionCase
@@ -47,8 +46,7 @@ def vision(case: VisionCase) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = write_vision_checkpoint(Path(name) / "model", case)
         prompt = engine_reply(convert_vision_folder(folder, Path(name)), case).prompt
-        with class_token_last() if case.class_token_last else nullcontext():
-            said = reply(folder, case, prompt)
+        said = reply(folder, case, prompt)
     logits = [round(float(value), 5) for value in said.logits]
     return {"prompt": said.prompt, "tokens": said.tokens, "logits": logits}
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.parity.vision import class_token_last, reply
+from tests.parity.vision import reply
 from tests.support.checkpoints import DType
 from tests.support.vision_cases import VISION_CASES
 from tests.support.vision_checkpoints import (
@@ -28,8 +27,7 @@ def test_replies_are_those_of_transformers(name: str, dtype: DType, tmp_path: Pa
     case = VISION_CASES[name]
     folder = write_vision_checkpoint(tmp_path / "model", case, dtype)
     actual = engine_reply(convert_vision_folder(folder, tmp_path), case)
-    with class_token_last() if case.class_token_last else nullcontext():
-        expected = reply(folder, case, actual.prompt)
+    expected = reply(folder, case, actual.prompt)
     error = np.abs(actual.logits - expected.logits).max()
     assert error < vision_tolerance(dtype) * expected.logits.std()
     if dtype != "BF16":
@@ -41,17 +39,6 @@ def test_replies_are_those_of_transformers(name: str, dtype: DType, tmp_path: Pa
 def test_what_is_recorded_is_still_true(name: str, tmp_path: Path) -> None:
     case, recorded = VISION_CASES[name], recorded_replies()[name]
     folder = write_vision_checkpoint(tmp_path, case)
-    with class_token_last() if case.class_token_last else nullcontext():
-        now = reply(folder, case, recorded.prompt)
+    now = reply(folder, case, recorded.prompt)
     np.testing.assert_allclose(now.logits, recorded.logits, atol=1e-3)
     assert now.tokens == recorded.tokens
-
-
-@pytest.mark.xfail(strict=True, reason="llama.cpp puts CLIP's class token last, issue 25814")
-def test_llava_with_clip_sees_as_it_was_trained(tmp_path: Path) -> None:
-    case = VISION_CASES["llava-clip"]
-    folder = write_vision_checkpoint(tmp_path / "model", case)
-    actual = engine_reply(convert_vision_folder(folder, tmp_path), case)
-    expected = reply(folder, case, actual.prompt)
-    error = np.abs(actual.logits - expected.logits).max()
-    assert error < vision_tolerance("F32") * expected.logits.std()

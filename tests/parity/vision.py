@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
-from transformers.models.clip import modeling_clip
 
 from tests.support.vision_cases import IMAGE_TOKEN, VisionCase
 from tests.support.vision_checkpoints import N_PREDICT, Reply
@@ -29,25 +27,6 @@ def reply(folder: Path, case: VisionCase, prompt: Sequence[int]) -> Reply:
         logits = _logits(model, [*prompt, *tokens], image)
         tokens.append(int(logits.argmax()))
     return Reply(list(prompt), tokens, first)
-
-
-@contextmanager
-def class_token_last() -> Iterator[None]:
-    """CLIP as libmtmd computes it: the class token after the patches instead of before them, and
-    all else, positions too, as if it were before (llama.cpp's issue 25814)."""
-
-    def forward(self: Any, pixels: torch.Tensor, **_: Any) -> torch.Tensor:
-        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
-        token = self.class_embedding.expand(len(patches), 1, -1)
-        placed = torch.cat([patches, token], dim=1) + self.position_embedding(self.position_ids)
-        return torch.as_tensor(placed)
-
-    usual = modeling_clip.CLIPVisionEmbeddings.forward
-    modeling_clip.CLIPVisionEmbeddings.forward = forward
-    try:
-        yield
-    finally:
-        modeling_clip.CLIPVisionEmbeddings.forward = usual
 
 
 def _model(folder: Path) -> Any:

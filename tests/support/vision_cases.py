@@ -35,9 +35,7 @@ FIRST_ADDED: Final = 80
 class VisionCase:
     """``processor`` is the image processor's file, ``added`` are further tokens, from 80 on;
     ``width`` and ``height`` are those of the picture that stands for the marker in ``prompt``.
-    After each ``row`` of image tokens but the last comes the first of the added tokens.
-
-    ``class_token_last`` says that llama.cpp has a token in another place."""
+    After each ``row`` of image tokens but the last comes the first of the added tokens."""
 
     case: Case
     processor: dict[str, Any]
@@ -45,7 +43,6 @@ class VisionCase:
     height: int
     added: Sequence[str] = ()
     row: int = 0
-    class_token_last: bool = False
     prompt: str = f"ab {MARKER} cde fg"
 
     def image_tokens(self, count: int) -> list[int]:
@@ -289,8 +286,7 @@ def _llava(vision: dict[str, Any], tower: Shapes, text: str, **more: Any) -> Vis
     shapes |= linear("multi_modal_projector.linear_2", N_EMBD, N_EMBD)
     size = {"height": 56, "width": 56}
     processor = _normalised("SiglipImageProcessor", size=size)
-    is_clip = vision.get("model_type") == "clip_vision_model"
-    return VisionCase(Case(config, shapes), processor, 56, 56, class_token_last=is_clip)
+    return VisionCase(Case(config, shapes), processor, 56, 56)
 
 
 def _llava_clip() -> VisionCase:
