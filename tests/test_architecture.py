@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("version", "errors", "duration", "gpus"),
     ("messages", "options", "keys", "config", "observe", "grammar"),
     ("events", "telemetry", "gguf", "hardware"),
-    ("api",),
+    ("api", "compat"),
     ("prompt", "llama", "engine", "runner.protocol", "store", "create.modelfile"),
     (
         "runner.main",
@@ -66,6 +66,7 @@ NO_ASYNCIO = (
     "scheduler.placement",
     "scheduler.shape",
     "gguf",
+    "compat",
 )
 
 

@@ -25,6 +25,7 @@ from llamaherd.gguf import (
     model_info,
     tensor_list,
 )
+from llamaherd.gguf.header import encode_header, rename_entry
 from llamaherd.gguf.tensors import REMOVED_TYPES
 from tests.support.gguf_files import Pairs, array, file, pair, saved, string, tensor, write_gguf
 
@@ -127,6 +128,22 @@ def test_items_of_an_array_are_found_singly(stories: Path) -> None:
         assert gguf.get("tokenizer.ggml.scores", Array)[3] == 2.5
         with pytest.raises(IndexError):
             tokens[4]
+
+
+def test_values_are_copied_as_they_stand(stories: Path, tmp_path: Path) -> None:
+    with GGUF.open(stories) as gguf:
+        whole = {key: gguf.metadata.encoded_value(key) for key in gguf.metadata}
+        tokens, scores = (f"tokenizer.ggml.{name}" for name in ("tokens", "scores"))
+        shorter = {key: gguf.metadata.encoded_value(key, 2) for key in (tokens, scores)}
+        entries = [rename_entry(value, f"my.{key}") for key, value in (whole | shorter).items()]
+        copy = saved(tmp_path, encode_header(entries, []))
+        with GGUF.open(copy) as made:
+            assert list(made.metadata) == [f"my.{key}" for key in gguf.metadata]
+            assert list(made.get(f"my.{tokens}", Array)) == ["<unk>", "<s>"]
+            assert list(made.get(f"my.{scores}", Array)) == list(gguf.get(scores, Array))[:2]
+            assert made.get("my.general.name", str) == "stories260K"
+        with pytest.raises(IndexError):
+            gguf.metadata.encoded_value(tokens, 5)
 
 
 def test_strings_longer_than_a_block_and_arrays_of_arrays(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "overflow": (file([], [tensor(shape=[1 << 32] * 3)]), "larger than any memory"),
     "overflow hidden by 0": (file([], [tensor(shape=[0, HUGE, HUGE])]), "larger than any memory"),
     "half a block": (file([], [tensor(shape=[33], type_=2)]), "not whole Q4_0 blocks"),
+    "first type of gpt-oss": (file([], [tensor(type_=4)]), "gpt-oss: pull the model again"),
     "removed type": (file([], [tensor(type_=31)]), r"type 31, Q4_0_4_4 \(Q4_0 took its place\)"),
     "tensor of no type": (file([], [tensor(type_=43)]), "unknown tensor type 43, expected 0 to 42"),
     "unaligned data": (file([], [tensor(offset=8)], data=256), "not a multiple of the alignment"),

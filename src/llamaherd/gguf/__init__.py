@@ -1,7 +1,7 @@
 """Reading GGUF files that come from strangers.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Only this package knows
-it; writing GGUF is left to the third-party package ``gguf``.
+it; ``header`` writes what comes before the tensors' data.
 """
 
 from llamaherd.gguf.describe import (

@@ -15,6 +15,8 @@ from llamaherd.gguf.source import Source
 from llamaherd.gguf.tensors import LEAST_INFO_SIZE, TensorInfo, read_tensor_infos
 from llamaherd.gguf.values import (
     MAX_ITEMS,
+    VALUE_TYPE,
+    Array,
     Value,
     ValueType,
     Walker,
@@ -93,6 +95,18 @@ class Metadata(Mapping[str, Value]):
         entry = self._entry(key)
         return self._source.read(entry.start, entry.end - entry.start, f"key {key!r}")
 
+    def encoded_value(self, key: str, items: int | None = None) -> bytes:
+        """The value as it stands in the file, its type before it; of an array, its first ``items``.
+
+        Raises KeyError, and IndexError for more items than there are.
+        """
+        entry = self._entry(key)
+        what = f"key {key!r}"
+        if items is None:
+            start = entry.offset - VALUE_TYPE.size
+            return self._source.read(start, entry.end - start, what)
+        return Array(self._source, entry.offset, what).encoded(items)
+
     @property
     def end(self) -> int:
         """Where in the file the metadata ends."""
@@ -163,6 +177,11 @@ class GGUF:
             raise
         first_key = _MAGIC_AND_VERSION.size + _COUNTS.size
         return cls(source, version, tensor_count, Metadata(source, first_key, key_count))
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return self._source.name
 
     def close(self) -> None:
         self._source.close()

@@ -60,7 +60,7 @@ TENSOR_TYPES: Final = {
 
 #: Types that ggml once had, and what took their place.
 REMOVED_TYPES: Final = {
-    4: "Q4_2",
+    4: "Q4_2 (or MXFP4 in Ollama's first files of gpt-oss: pull the model again)",
     5: "Q4_3",
     31: "Q4_0_4_4 (Q4_0 took its place)",
     32: "Q4_0_4_8 (Q4_0 took its place)",

@@ -41,7 +41,7 @@ _LAYOUTS: Final = {
     ValueType.INT64: Struct("<q"),
     ValueType.FLOAT64: Struct("<d"),
 }
-_TYPE: Final = Struct("<I")
+VALUE_TYPE: Final = Struct("<I")
 _ARRAY_HEADER: Final = Struct("<IQ")
 
 #: The least bytes that one item takes in the file.
@@ -105,6 +105,16 @@ class Array:
             return offset
         return self._first + index * _LAYOUTS[self.item_type].size
 
+    def encoded(self, items: int) -> bytes:
+        """An array of the first ``items`` as a file has it, its type before it."""
+        if items > self._count:
+            raise IndexError(f"{items} items of {self._count}")
+        end = self.offset_of(items, Walker(self._source))
+        content = self._source.read(self._first, end - self._first, self._what)
+        return b"".join(
+            (VALUE_TYPE.pack(ValueType.ARRAY), _ARRAY_HEADER.pack(self.item_type, items), content)
+        )
+
     def _numbers(self, layout: Struct) -> Iterator[bool | int | float]:
         step = BLOCK // layout.size
         for start in range(0, self._count, step):
@@ -152,8 +162,8 @@ class Walker:
 
 def read_value_type(source: Source, offset: int, what: str) -> tuple[ValueType, int]:
     """The type stored at ``offset``, and where the value begins."""
-    (code,) = source.unpack(_TYPE, offset, what)
-    return value_type(source, code, offset, what), offset + _TYPE.size
+    (code,) = source.unpack(VALUE_TYPE, offset, what)
+    return value_type(source, code, offset, what), offset + VALUE_TYPE.size
 
 
 def value_type(source: Source, code: int, offset: int, what: str) -> ValueType:

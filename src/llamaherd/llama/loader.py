@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from llamaherd.errors import LoadError
+from llamaherd.errors import InvalidGGUF, LoadError
 from llamaherd.llama.binding import LlamaBackend
 from llamaherd.llama.embedding import LastTokenBackend, PooledBackend
 from llamaherd.llama.library import C, LoadLog, count_devices, expect_errors, initialise
 from llamaherd.llama.memory import MemoryUse, memory_use
+from llamaherd.llama.streams import text_stream
 
 if TYPE_CHECKING:
     from llamaherd.llama.vision import Projector
@@ -211,7 +212,18 @@ def _load_model(spec: ModelSpec, progress: Progress, log: LoadLog) -> Any:
     params.load_mode = _load_mode(spec.use_mmap, spec.use_mlock)
     params.use_extra_bufts = spec.extra_buffers
     params.progress_callback = callback
-    model = C.llama_model_load_from_file(bytes(spec.model), params)
+    try:
+        with text_stream(spec.model) as stream:
+            if stream is None:
+                model = C.llama_model_load_from_file(bytes(spec.model), params)
+            else:
+                params.load_mode = _load_mode(False, spec.use_mlock)
+                params.lazy_mode = C.LLAMA_LAZY_MODE_OFF
+                model = C.llama_model_load_from_file_ptr(stream.file, params)
+                if stream.failure is not None:
+                    raise stream.failure
+    except (InvalidGGUF, OSError) as error:
+        raise LoadError(str(error)) from error
     if not model:
         raise LoadError(log.reason)
     return model

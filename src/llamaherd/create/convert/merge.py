@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from llamaherd.create.convert.writer import Bytes, Description, encode_header
+from llamaherd.create.convert.writer import Bytes
 from llamaherd.create.shards import COUNT, SPLIT_PREFIX, ShardName
 from llamaherd.errors import BadRequest, InvalidGGUF
 from llamaherd.gguf import GGUF, TENSOR_TYPES, TensorInfo
+from llamaherd.gguf.header import Description, encode_header
 from llamaherd.store.files import store_errors
 
 _NUMBER: Final = "split.no"

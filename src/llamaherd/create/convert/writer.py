@@ -1,29 +1,17 @@
-"""Writing a GGUF file from front to back, one piece of a tensor at a time.
-
-The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
-"""
+"""Writing a GGUF file from front to back, one piece of a tensor at a time."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from math import prod
-from typing import Final
 
-from llamaherd.gguf import ValueType
+from llamaherd.gguf.header import ALIGNMENT, Description, Value, encode_entry, encode_header
 
-Value = bool | int | float | str | bytes | list[str] | list[int] | list[float]
+__all__ = ["Bytes", "ElementType", "Tensor", "Value", "write_gguf"]
+
 Bytes = bytes | bytearray | memoryview
-
-_MAGIC: Final = b"GGUF"
-_VERSION: Final = 3
-ALIGNMENT: Final = 32
-
-_U32: Final = struct.Struct("<I")
-_U64: Final = struct.Struct("<Q")
-_INFO: Final = struct.Struct("<IQ")
 
 
 class ElementType(IntEnum):
@@ -72,8 +60,8 @@ class Contents:
 def write_gguf(
     write: Callable[[Bytes], object], metadata: Mapping[str, Value], tensors: Sequence[Tensor]
 ) -> None:
-    """``int`` is written as UINT32, ``float`` as FLOAT32, ``bytes`` as an array of UINT8."""
-    entries = [_entry(key, value) for key, value in metadata.items()]
+    """The values are written as ``encode_entry`` does."""
+    entries = [encode_entry(key, value) for key, value in metadata.items()]
     write(encode_header(entries, [_described(tensor) for tensor in tensors]))
     for tensor in tensors:
         written = 0
@@ -85,71 +73,5 @@ def write_gguf(
         write(bytes(-written % ALIGNMENT))
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
-    """A tensor as the header has it: the elements of a row first, ``type`` by its number."""
-
-    name: str
-    shape: tuple[int, ...]
-    type: int
-    nbytes: int
-
-
-def encode_header(
-    entries: Sequence[bytes], tensors: Sequence[Description], alignment: int = ALIGNMENT
-) -> bytes:
-    """All that comes before the tensors' data, which follow in order, each padded to
-    ``alignment``; ``entries`` are keys with their values, encoded."""
-    parts = [_MAGIC, _U32.pack(_VERSION), _U64.pack(len(tensors)), _U64.pack(len(entries))]
-    parts += entries
-    offset = 0
-    for tensor in tensors:
-        parts += (_string(tensor.name), _U32.pack(len(tensor.shape)))
-        parts += (_U64.pack(size) for size in tensor.shape)
-        parts.append(_INFO.pack(tensor.type, offset))
-        offset += tensor.nbytes + -tensor.nbytes % alignment
-    parts.append(bytes(-sum(map(len, parts)) % alignment))
-    return b"".join(parts)
-
-
 def _described(tensor: Tensor) -> Description:
     return Description(tensor.name, tensor.shape[::-1], tensor.type, tensor.nbytes)
-
-
-def _entry(key: str, value: Value) -> bytes:
-    kind, content = _encode(value)
-    return b"".join((_string(key), _U32.pack(kind), content))
-
-
-def _encode(value: Value) -> tuple[ValueType, bytes]:
-    match value:
-        case bool():
-            return ValueType.BOOL, bytes([value])
-        case int():
-            return ValueType.UINT32, _U32.pack(value)
-        case float():
-            return ValueType.FLOAT32, struct.pack("<f", value)
-        case str():
-            return ValueType.STRING, _string(value)
-        case bytes():
-            return ValueType.ARRAY, _array(ValueType.UINT8, len(value), [value])
-        case _:
-            return ValueType.ARRAY, _encode_list(value)
-
-
-def _encode_list(values: list[str] | list[int] | list[float]) -> bytes:
-    count = len(values)
-    if all(isinstance(value, str) for value in values):
-        return _array(ValueType.STRING, count, (_string(str(value)) for value in values))
-    if all(isinstance(value, int) for value in values):
-        return _array(ValueType.INT32, count, [struct.pack(f"<{count}i", *values)])
-    return _array(ValueType.FLOAT32, count, [struct.pack(f"<{count}f", *values)])
-
-
-def _array(kind: ValueType, count: int, items: Iterable[bytes]) -> bytes:
-    return b"".join((_U32.pack(kind), _U64.pack(count), *items))
-
-
-def _string(text: str) -> bytes:
-    content = text.encode()
-    return _U64.pack(len(content)) + content
