@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from llamaherd.compat import Parts, parts_in
 from llamaherd.cria.bundle import install_if_missing, is_bundled
 from llamaherd.errors import InvalidGGUF, InvalidName, ModelNotFound, StoreError, Unsupported
 from llamaherd.gguf import GGUF
@@ -34,12 +35,15 @@ class CatalogModel:
     """A stored model with what its GGUF file says about running and prompting it.
 
     ``defaults`` are the parameters that come with a recognised template; the model's own win.
+    ``projector`` is the path of the file that has what sees images, "" if nothing does: one of its
+    own, or the model's.
     """
 
     stored: StoredModel
     template: PromptTemplate
     defaults: dict[str, Any]
     shape: ModelShape
+    projector: str
     capabilities: tuple[str, ...]
 
     @property
@@ -64,7 +68,7 @@ class CatalogModel:
             info=self.stored,
             model=str(path),
             adapters=tuple(map(str, self.stored.adapter_paths)),
-            projector="".join(map(str, self.stored.projector_paths[:1])),
+            projector=self.projector,
             options=options,
             shape=self.shape,
         )
@@ -73,8 +77,7 @@ class CatalogModel:
     def key(self) -> str:
         """The same for models that one runner can serve: same weights, adapters and projector."""
         stored = self.stored
-        files = (stored.model_path, *stored.adapter_paths, *stored.projector_paths[:1])
-        return "|".join(map(str, files))
+        return "|".join(map(str, (stored.model_path, *stored.adapter_paths, self.projector)))
 
 
 class Catalog:
@@ -135,12 +138,14 @@ class Catalog:
             known = None
             if chat_template and not stored.template:
                 known = recognise(chat_template, special)
+            parts = _parts(gguf, stored)
             return CatalogModel(
                 stored=stored,
                 template=template,
                 defaults=known.parameters if known else {},
-                shape=_shape(gguf, stored),
-                capabilities=_capabilities(gguf, template, stored),
+                shape=_shape(gguf, stored, parts),
+                projector=str(parts.projector or ""),
+                capabilities=_capabilities(gguf, template, parts),
             )
 
 
@@ -175,29 +180,38 @@ def open_part(path: Path, stored: StoredModel) -> Iterator[GGUF]:
         raise StoreError(f"{stored.name.short} is damaged: {error}") from error
 
 
-def _shape(gguf: GGUF, stored: StoredModel) -> ModelShape:
-    """Adapters and a projector are loaded beside the weights."""
-    shape = ModelShape.of(gguf)
-    kinds = (MediaType.ADAPTER, MediaType.PROJECTOR)
-    beside = (layer.size for layer in stored.layers if layer.media_type in kinds)
-    return replace(shape, weights=shape.weights + sum(beside))
+def _parts(gguf: GGUF, stored: StoredModel) -> Parts:
+    """What is loaded of the model's files, but for adapters.
 
-
-def _sees(stored: StoredModel) -> bool:
-    """A projector may be for sounds only. Of several the first one counts, as in Ollama."""
+    Of several projectors the first one counts, as in Ollama, and only if it is for images. A model
+    that can't be translated for llama.cpp can be shown, copied and pushed all the same; its runner
+    says what is wrong when it is to be loaded.
+    """
+    assert stored.model_path is not None
+    try:
+        parts = parts_in(gguf, stored.model_path)
+    except InvalidGGUF:
+        parts = Parts(gguf.data_size, mapped=True)
     for path in stored.projector_paths[:1]:
-        with open_part(path, stored) as gguf:
-            return gguf.get("clip.has_vision_encoder", bool, False)
-    return False
+        with open_part(path, stored) as projector:
+            if projector.get("clip.has_vision_encoder", bool, False):
+                return parts.with_projector(path, projector.data_size)
+    return parts
 
 
-def _capabilities(gguf: GGUF, template: PromptTemplate, stored: StoredModel) -> tuple[str, ...]:
+def _shape(gguf: GGUF, stored: StoredModel, parts: Parts) -> ModelShape:
+    """Adapters and a projector are loaded beside the weights."""
+    adapters = (layer.size for layer in stored.layers if layer.media_type == MediaType.ADAPTER)
+    weights = parts.text_bytes + parts.projector_bytes + sum(adapters)
+    return replace(ModelShape.of(gguf), weights=weights, mapped=parts.mapped)
+
+
+def _capabilities(gguf: GGUF, template: PromptTemplate, parts: Parts) -> tuple[str, ...]:
     """In the order in which Ollama lists them."""
     embeds = gguf.arch_value("pooling_type") is not None
-    sees = _sees(stored)
     found = [
         "embedding" if embeds else "completion",
-        *(["vision"] if sees else []),
+        *(["vision"] if parts.projector else []),
         *(name for name in ("tools", "insert", "thinking") if name in template.capabilities),
     ]
     return tuple(found)

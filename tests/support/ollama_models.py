@@ -52,6 +52,15 @@ def make_model(family: str, directory: Path) -> Pair:
     return Pair(family, ours, theirs, architecture)
 
 
+def with_break_embedding(family: str, model: Contents) -> dict[str, Raw]:
+    """What llama.cpp's projector for Mistral has of the language model."""
+    if family != "mistral3":
+        return {}
+    token = model.keys["tokenizer.ggml.tokens"][1].index("[IMG_BREAK]")
+    row = model.tensors["token_embd.weight"].data[token]
+    return {"v.token_embd.img_break": Raw(row, _F32)}
+
+
 _Made = tuple[Contents, Contents, str]
 
 

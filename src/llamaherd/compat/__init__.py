@@ -11,14 +11,14 @@ Everything here is computed from headers; ``llama.derived`` reads the data.
 """
 
 from llamaherd.compat.derived import DerivedFile, DerivedTensor, Span
-from llamaherd.compat.translate import Parts, parts_of, projector_of, text_of
+from llamaherd.compat.translate import Parts, parts_in, projector_of, text_of
 
 __all__ = [
     "DerivedFile",
     "DerivedTensor",
     "Parts",
     "Span",
-    "parts_of",
+    "parts_in",
     "projector_of",
     "text_of",
 ]

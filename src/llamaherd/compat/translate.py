@@ -92,23 +92,13 @@ class Parts:
         return replace(self, projector=path, projector_bytes=nbytes)
 
 
-def parts_of(model: Path, projector: Path | None = None) -> Parts:
-    """Of a model's file, and of its projector's if that is a file of its own.
-
-    Raises OSError for a file that can't be opened, InvalidGGUF for one that is not sound or that
-    lacks what its family needs.
-    """
-    with GGUF.open(model) as gguf:
-        translated = text_of(gguf)
-        nbytes = gguf.data_size if translated is None else translated.nbytes
-        text = Parts(nbytes, mapped=translated is None)
-        if projector is None:
-            inner = projector_of(gguf)
-            return text if inner is None else text.with_projector(model, inner.nbytes)
-    with GGUF.open(projector) as gguf:
-        if gguf.architecture != _PROJECTOR:
-            return text
-        return text.with_projector(projector, gguf.data_size)
+def parts_in(gguf: GGUF, path: Path) -> Parts:
+    """Of the open file ``path``; raises InvalidGGUF if it lacks what its family needs."""
+    translated = text_of(gguf)
+    nbytes = gguf.data_size if translated is None else translated.nbytes
+    text = Parts(nbytes, mapped=translated is None)
+    inner = projector_of(gguf)
+    return text if inner is None else text.with_projector(path, inner.nbytes)
 
 
 def text_of(gguf: GGUF) -> DerivedFile | None:

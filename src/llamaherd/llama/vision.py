@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from llamaherd.errors import LoadError
+from llamaherd.errors import InvalidGGUF, LoadError
 from llamaherd.llama.backend import Embeddings, Outline, Pixels, Positions, UnusableImage
 from llamaherd.llama.library import C, LoadLog, import_functions, log_callback
 from llamaherd.llama.memory import MemoryUse, memory_use
+from llamaherd.llama.streams import projector_file
 
 _M: Final[Any] = import_functions("mtmd_cpp")
 _BYTES: Final = ctypes.POINTER(ctypes.c_uint8)
@@ -49,8 +50,12 @@ class Projector:
         params.print_timings = False
         params.n_threads = threads
         params.flash_attn_type = flash_attention
-        with LoadLog() as log:
-            self._context = _M.mtmd_init_from_file(bytes(path), model, params)
+        try:
+            with LoadLog() as log, projector_file(path) as file:
+                self._context = _M.mtmd_init_from_file(bytes(file), model, params)
+                weights = file.stat().st_size
+        except (InvalidGGUF, OSError) as error:
+            raise LoadError(f"unable to load projector {path}: {error}") from error
         if not self._context:
             raise LoadError(f"unable to load projector {path}: {log.reason}")
         if not _M.mtmd_support_vision(self._context):
@@ -58,7 +63,7 @@ class Projector:
             raise LoadError(f"unable to load projector {path}: it isn't for images")
         self.width = int(C.llama_model_n_embd_inp(model))
         self.mutual = bool(_M.mtmd_decode_use_non_causal(self._context, None))
-        self.memory = _with_weights(memory_use(log.lines), path)
+        self.memory = _with_weights(memory_use(log.lines), weights)
         self._axes = _AXES if _M.mtmd_decode_use_mrope(self._context) else _AXES[:1]
 
     def outline(self, pixels: Pixels) -> list[list[int] | Outline]:
@@ -134,8 +139,7 @@ def _known(tokens: list[int]) -> list[int]:
     return tokens
 
 
-def _with_weights(buffers: MemoryUse, path: Path) -> MemoryUse:
+def _with_weights(buffers: MemoryUse, weights: int) -> MemoryUse:
     """libmtmd tells of its buffers, but not in the same way of its weights beside them."""
-    weights = path.stat().st_size
     vram = buffers.vram + weights if buffers.vram else 0
     return MemoryUse(model=weights, compute=buffers.compute, vram=vram)

@@ -250,7 +250,8 @@ class Placement:
         if gpu_layers:
             compute += len(self._machine.gpus) * _DRIVER_SHARE
             vram = compute + (shape.weights + cache) * gpu_layers // (shape.layers + 1)
-        pinned = cache + compute + (0 if wanted.use_mmap else shape.weights)
+        mapped = wanted.use_mmap and shape.mapped
+        pinned = cache + compute + (0 if mapped else shape.weights)
         return Estimate(shape.weights, cache, compute, vram, pinned)
 
 
