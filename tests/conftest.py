@@ -49,7 +49,9 @@ def nothing_left_over() -> Iterator[None]:
     """Have the connections that client libraries leave to the garbage collector closed here.
 
     Their complaints are told with a traceback, for which Python 3.11 parses source code. Should one
-    come while Hypothesis parses some, that fails with a SystemError.
+    come while Hypothesis parses some, that fails with a SystemError. What is left has a reason, and
+    is not looked at again.
     """
     yield
     gc.collect()
+    gc.freeze()
