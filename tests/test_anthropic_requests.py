@@ -243,7 +243,7 @@ class TestMessages:
         )
         assert results == [
             Message("tool", "fine", tool_name="get_weather", tool_call_id="toolu_1"),
-            Message("tool", "bad", images=[PICTURE], tool_call_id="toolu_9"),
+            Message("tool", "bad\n\n[img]", images=[PICTURE], tool_call_id="toolu_9"),
             Message("tool", "", tool_name="get_weather", tool_call_id="toolu_1"),
             Message("user", "Well?"),
         ]
@@ -262,7 +262,7 @@ class TestMessages:
             "content": [{"type": "text", "text": "found"}],
         }
         (message,) = conversation({"role": "user", "content": [document, result, IMAGE]})
-        assert message.content == "A story\nfor children\nOnce\n\nT\ns\nfound"
+        assert message.content == "A story\nfor children\nOnce\n\nT\ns\nfound\n\n[img]"
         assert message.images == [PICTURE]
 
     @pytest.mark.parametrize(

@@ -188,6 +188,15 @@ class TestMessages:
         )
         assert messages == [Message("system", "be brief"), Message("user", "hello")]
 
+    def test_images_before_any_text_stand_in_front(self) -> None:
+        parts = [
+            {"type": "image_url", "image_url": {"url": DATA_URL}},
+            {"type": "text", "text": "What is this?"},
+        ]
+        assert conversation({"role": "user", "content": parts}) == [
+            Message("user", "What is this?", images=[PICTURE])
+        ]
+
     def test_parts_are_one_message(self) -> None:
         parts = [
             {"type": "text", "text": "What is this?"},
@@ -196,7 +205,9 @@ class TestMessages:
             {"type": "text", "text": "And this?"},
         ]
         assert conversation({"role": "user", "content": parts}) == [
-            Message("user", "What is this?\n\nAnd this?", images=[PICTURE, PICTURE])
+            Message(
+                "user", "What is this?\n\n[img]\n\n[img]\n\nAnd this?", images=[PICTURE, PICTURE]
+            )
         ]
 
     def test_a_tool_s_result_gets_the_name_of_the_call(self) -> None:

@@ -383,6 +383,29 @@ def test_without_a_limit_nothing_is_counted_or_dropped() -> None:
     assert end.value.value.dropped == 0
 
 
+@pytest.mark.parametrize(
+    ("content", "segments"),
+    [
+        ("what?", ["", 0, 1, "what?"]),
+        ("[img] or [img]?", ["", 0, " or ", 1, "?"]),
+        ("[img] only", ["", 1, 0, " only"]),
+        ("[img], [img], [img]", ["", 0, ", ", 1, ", [img]"]),
+        ("first [img-1], then [img-0]", ["first ", 1, ", then ", 0]),
+        ("[img-0] and [img-0] again", ["", 1, 0, " and [img-0] again"]),
+        ("[img-7] [img-01]", ["", 0, 1, "[img-7] [img-01]"]),
+    ],
+)
+def test_every_image_stands_in_one_place(content: str, segments: list[str | int]) -> None:
+    building = generate_prompt(None, content, limit=None, images=[b"0", b"1"])
+    assert run(building, characters).segments() == segments
+
+
+def test_many_images_and_much_text_take_no_time() -> None:
+    content = "[img-" * 200_000 + "[img]" * 20_000
+    prompt = run(generate_prompt(None, content, limit=None, images=[b"image"] * 40_000), characters)
+    assert len([each for each in prompt.segments() if isinstance(each, int)]) == 40_000
+
+
 def test_images_are_tagged_and_those_of_dropped_messages_left_out() -> None:
     messages = [
         user("old", images=[b"0"]),

@@ -183,7 +183,7 @@ class TestItems:
         )
         assert found == [
             Message("system", "Be kind."),
-            Message("user", "one\n\ntwo", images=[PICTURE]),
+            Message("user", "one\n\n[img]\n\ntwo", images=[PICTURE]),
             Message("assistant", "ab"),
             Message("assistant", "no"),
         ]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import dropwhile
 from typing import Any, Final, Literal
 
 from msgspec import Struct, field
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
+
+#: Where an image stands in a message that says so itself.
+IMAGE_PLACE: Final = "[img]"
 
 #: Whether to think: not said, yes or no, or how much, one of ``THINKING_LEVELS``.
 Think = bool | str | None
@@ -37,6 +42,16 @@ class Message(Struct, omit_defaults=True):
     tool_calls: list[ToolCall] = field(default_factory=list)
     tool_name: str = ""
     tool_call_id: str = ""
+
+
+def composed(parts: Sequence[str | bytes], between: str) -> tuple[str, list[bytes]]:
+    """Content and images of a message that is written as texts and images in an order.
+
+    Images stand in front where nothing else is said; the others get their place in the content.
+    """
+    images = [part for part in parts if isinstance(part, bytes)]
+    rest = dropwhile(lambda part: isinstance(part, bytes), parts)
+    return between.join(part if isinstance(part, str) else IMAGE_PLACE for part in rest), images
 
 
 class Tool(Struct, omit_defaults=True):

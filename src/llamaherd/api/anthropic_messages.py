@@ -14,7 +14,7 @@ from typing import Final
 
 from llamaherd.api.fields import Fields, wrong
 from llamaherd.errors import BadRequest
-from llamaherd.messages import Message, ToolCall, ToolCallFunction
+from llamaherd.messages import Message, ToolCall, ToolCallFunction, composed
 
 #: The kinds of blocks that a message of each role may have. Thinking that Anthropic encrypted tells
 #: nobody else anything, so ``redacted_thinking`` is passed over.
@@ -107,21 +107,22 @@ def _blocks(fields: Fields, name: str, kinds: tuple[str, ...]) -> list[Fields]:
 
 def _content(blocks: Iterable[Fields]) -> Message | None:
     """A user's message of text and images; None if there is neither."""
-    texts: list[str] = []
-    images: list[bytes] = []
+    parts: list[str | bytes] = []
     for block in blocks:
         match block.get("type"):
             case "text":
-                texts.append(block.text("text"))
+                parts.append(block.text("text"))
             case "image":
-                images.append(_image(block.object("source")))
+                parts.append(_image(block.object("source")))
             case "document":
-                texts.append(_document(block))
+                parts.append(_document(block))
             case "search_result":
-                texts.append(_search_result(block))
-    if not any(texts) and not images:
+                parts.append(_search_result(block))
+    parts = [part for part in parts if part != ""]
+    if not parts:
         return None
-    return Message("user", _BETWEEN_BLOCKS.join(filter(None, texts)), images=images)
+    text, images = composed(parts, _BETWEEN_BLOCKS)
+    return Message("user", text, images=images)
 
 
 def _image(source: Fields) -> bytes:

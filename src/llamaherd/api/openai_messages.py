@@ -11,7 +11,7 @@ import msgspec
 
 from llamaherd.api import gojson
 from llamaherd.errors import FieldError
-from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction
+from llamaherd.messages import Message, Tool, ToolCall, ToolCallFunction, composed
 
 _DATA_URL: Final = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 
@@ -109,17 +109,16 @@ def _content(value: Any, role: str, place: str) -> tuple[str, list[bytes]]:
     if not isinstance(value, list):
         kind = gojson.json_type(value)
         raise _refusal(place, f"expected a string or an array of parts, not {kind}")
-    texts: list[str] = []
-    images: list[bytes] = []
+    parts: list[str | bytes] = []
     for index, part in enumerate(value):
         match part:
             case {"type": "text", "text": str(text)} | {"type": "refusal", "refusal": str(text)}:
-                texts.append(text)
+                parts.append(text)
             case {"type": "image_url", "image_url": {"url": str(url)} | str(url)}:
-                images.append(image(url, f"{place}[{index}].image_url"))
+                parts.append(image(url, f"{place}[{index}].image_url"))
             case _:
                 raise _refusal(f"{place}[{index}]", _unknown_part(part))
-    return _BETWEEN_PARTS.join(texts), images
+    return composed(parts, _BETWEEN_PARTS)
 
 
 def _refusal(place: str, problem: str) -> FieldError:

@@ -15,7 +15,7 @@ from llamaherd.api.fields import Fields
 from llamaherd.api.responses_objects import new_id
 from llamaherd.api.responses_tools import custom_call, offered_name
 from llamaherd.errors import FieldError
-from llamaherd.messages import Message, ToolCall, ToolCallFunction
+from llamaherd.messages import Message, ToolCall, ToolCallFunction, composed
 
 _ITEMS: Final = (
     "message",
@@ -203,15 +203,14 @@ def _content(item: Fields, name: str, between: str) -> tuple[str, list[bytes]]:
         return value, []
     if not isinstance(value, list):
         raise item.wrong(name, "a string or an array of parts")
-    texts: list[str] = []
-    images: list[bytes] = []
+    parts: list[str | bytes] = []
     for part in item.objects(name):
         match part.one_of("type", _PARTS):
             case "input_image":
                 url = part.needed("image_url")
-                images.append(openai_messages.image(url, part.place("image_url")))
+                parts.append(openai_messages.image(url, part.place("image_url")))
             case "refusal":
-                texts.append(part.text("refusal"))
+                parts.append(part.text("refusal"))
             case _:
-                texts.append(part.text("text"))
-    return between.join(texts), images
+                parts.append(part.text("text"))
+    return composed(parts, between)

@@ -27,6 +27,12 @@ _NUMBER: Final = 4
 #: An image that is still too large gets at least so much smaller.
 _LEAST_SHRINKING: Final = 0.9
 
+#: Where that made no difference it gets so much smaller.
+_BOLD_SHRINKING: Final = 0.5
+
+#: No image is made smaller than this, in pixels.
+_SMALLEST_SIDE: Final = 16
+
 #: Pictures of one image have different keys.
 _PICTURE_BITS: Final = 16
 
@@ -78,15 +84,20 @@ class Viewer:
         return outlines
 
     def _fitting(self, pixels: Pixels) -> list[list[int] | Outline]:
-        outlines = self._backend.outline(pixels)
-        while (excess := _cells(outlines) / self._most_cells) > 1:
-            # The cells of an image grow with its area, if they depend on its size.
-            pixels = shrunk(pixels, min(_LEAST_SHRINKING, math.sqrt(1 / excess)))
-            smaller = self._backend.outline(pixels)
-            if _cells(smaller) >= _cells(outlines):
-                break
-            outlines = smaller
-        return outlines
+        """Of the image, or of a smaller one that takes few enough cells if there is any."""
+        whole = fitting = self._backend.outline(pixels)
+        while (excess := _cells(fitting) / self._most_cells) > 1:
+            # The cells of an image grow with its area, unless encoders bound its size themselves.
+            is_bound = fitting is not whole and _cells(fitting) >= _cells(whole)
+            factor = _BOLD_SHRINKING if is_bound else min(_LEAST_SHRINKING, math.sqrt(1 / excess))
+            if max(pixels.shape) <= _SMALLEST_SIDE:
+                return whole
+            pixels = shrunk(pixels, factor)
+            try:
+                fitting = self._backend.outline(pixels)
+            except UnusableImage:
+                return whole
+        return fitting
 
     def _encode(self, digest: bytes, outlines: list[list[int] | Outline]) -> Parts:
         first_key = int.from_bytes(digest) << _PICTURE_BITS

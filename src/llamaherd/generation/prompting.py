@@ -8,7 +8,7 @@ from typing import Final
 
 from llamaherd.api.requests import ChatRequest, GenerateRequest
 from llamaherd.catalog import CatalogModel
-from llamaherd.errors import PromptError
+from llamaherd.errors import BadRequest, PromptError
 from llamaherd.prompt.builder import Building, Prompt, chat_prompt, generate_prompt
 from llamaherd.prompt.template import GoTemplate, PromptTemplate
 from llamaherd.runner.process import Runner
@@ -84,7 +84,7 @@ async def build(building: Building, runner: Runner) -> ReadablePrompt:
 
     Templates come from strangers and may take their time, so they are rendered in a thread. A text
     of more than ``LONGEST_TEXT`` counts as a token for each byte. Raises ``PromptError`` for one,
-    and for images that the model can't be shown.
+    for images that take as many tokens, and for those that the model can't be shown.
     """
     reader = _Reader(runner)
     found: tuple[Prompt, ReadablePrompt] | None = None
@@ -99,6 +99,10 @@ async def build(building: Building, runner: Runner) -> ReadablePrompt:
         if found is None or (found[0].text, found[0].images) != (step.text, step.images):
             found = step, await reader.read(step)
         if is_last:
+            if found[1].count > LONGEST_TEXT:
+                raise PromptError(
+                    f"the prompt has {found[1].count} tokens, at most {LONGEST_TEXT} are read"
+                )
             return replace(found[1], prompt=step)
         count = found[1].count
 
@@ -113,17 +117,27 @@ class _Reader:
     async def read(self, prompt: Prompt) -> ReadablePrompt:
         tokens: list[int] = []
         images: list[Placed] = []
+        indexes: list[int] = []
         for number, segment in enumerate(prompt.segments()):
             if isinstance(segment, str):
                 tokens += await self._runner.tokenize(segment, add_special=number == 0)
             else:
                 images.append(Placed(len(tokens), prompt.images[segment]))
-        sizes = [await self._size(placed.image) for placed in images]
+                indexes.append(segment)
+        sizes = [await self._size(prompt, index) for index in indexes]
         return ReadablePrompt(prompt, tokens, images, len(tokens) + sum(sizes))
 
-    async def _size(self, image: bytes) -> int:
+    async def _size(self, prompt: Prompt, index: int) -> int:
+        """Raises ``PromptError`` that says which of several images can't be shown."""
+        image = prompt.images[index]
         if image not in self._sizes:
-            self._sizes[image] = await self._runner.look(image)
+            try:
+                self._sizes[image] = await self._runner.look(image)
+            except BadRequest as error:
+                if len(prompt.images) == 1:
+                    raise
+                which = f"image {index + 1} of {len(prompt.images)}"
+                raise PromptError(f"{which}: {error.message}") from error
         return self._sizes[image]
 
 

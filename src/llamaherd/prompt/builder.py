@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterable, Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from llamaherd.errors import BadRequest, TemplateRefusal
-from llamaherd.messages import ROLES, Message, Think, Tool
+from llamaherd.messages import IMAGE_PLACE, ROLES, Message, Think, Tool
 from llamaherd.prompt.history import shown_messages
 from llamaherd.prompt.template import PromptTemplate, Values
-
-#: Where an image stands in a message that says so itself.
-_IMAGE_PLACE: Final = "[img]"
 
 #: Where an image stands in a prompt, by its index among the prompt's images.
 _IMAGE_TAG: Final = re.compile(r"\[img-([0-9]{1,9})\]")
@@ -46,13 +43,18 @@ class Prompt(Struct, frozen=True):
     whole_count: int = 0
 
     def segments(self) -> list[str | int]:
-        """Text and, by their indexes, images in their order; it begins with text."""
+        """Text and, by their indexes, images in their order; it begins with text.
+
+        An image stands where its tag comes first. All other tags are text, as someone wrote them.
+        """
         if not self.images:
             return [self.text]
         segments: list[str | int] = [""]
         done = 0
+        waiting = set(range(len(self.images)))
         for tag in _IMAGE_TAG.finditer(self.text):
-            if (index := int(tag[1])) < len(self.images):
+            if (index := int(tag[1])) in waiting:
+                waiting.remove(index)
                 segments[-1] = self.text[done : tag.start()]
                 segments += [index, ""]
                 done = tag.end()
@@ -218,13 +220,17 @@ def _tag_images(messages: Sequence[Message]) -> list[Message]:
         if not message.images:
             tagged.append(message)
             continue
-        content, front = message.content, ""
-        for _ in message.images:
-            tag = f"[img-{number}]"
-            number += 1
-            if _IMAGE_PLACE in content:
-                content = content.replace(_IMAGE_PLACE, tag, 1)
-            elif tag not in content:
-                front += tag
-        tagged.append(msgspec.structs.replace(message, content=front + content))
+        tags = [f"[img-{number + index}]" for index in range(len(message.images))]
+        number += len(tags)
+        content = _with_tags(message.content, tags)
+        tagged.append(msgspec.structs.replace(message, content=content))
     return tagged
+
+
+def _with_tags(content: str, tags: list[str]) -> str:
+    """Read once from end to end, as there may be many tags and much text."""
+    there = {tag[0] for tag in _IMAGE_TAG.finditer(content)}
+    first, *rest = content.split(IMAGE_PLACE)
+    placed = list(zip_longest(tags[: len(rest)], rest, fillvalue=IMAGE_PLACE))
+    front = [tag for tag in tags[len(rest) :] if tag not in there]
+    return "".join([*front, first, *chain.from_iterable(placed)])
