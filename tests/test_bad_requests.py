@@ -185,7 +185,7 @@ def test_a_number_that_go_could_not_hold_is_refused_wherever_it_stands(
         ({"think": "max"}, "registry.ollama.ai/library/tiny:latest does not support thinking"),
         ({"context": [10**6]}, "context: token 1000000 is not in the vocabulary"),
         ({"context": [1, -1]}, "context: token -1 is not in the vocabulary"),
-        ({"images": ["%%"]}, "images: illegal base64 data"),
+        ({"images": ["%%"]}, "images: illegal base64 data at input byte 0"),
         ({"suffix": "x"}, "registry.ollama.ai/library/tiny:latest does not support insert"),
         ({"think": True}, "registry.ollama.ai/library/tiny:latest does not support thinking"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs must be between 0 and 20"),

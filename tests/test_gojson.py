@@ -23,7 +23,7 @@ from llamaherd.api.requests import (
     read_show,
 )
 from llamaherd.duration import FOREVER, MINUTE, SECOND
-from llamaherd.errors import BadRequest
+from llamaherd.errors import BadRequest, FieldError
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
@@ -147,7 +147,7 @@ def test_unknown_fields_are_ignored() -> None:
             "json: cannot unmarshal number 1.5 into Go struct field GenerateRequest.context"
             " of type int",
         ),
-        (b'{"images": ["$$"]}', "images: illegal base64 data"),
+        (b'{"images": ["$$"]}', "images: illegal base64 data at input byte 0"),
         (b'{"keep_alive": "bogus"}', 'time: invalid duration "bogus"'),
     ],
 )
@@ -155,6 +155,26 @@ def test_a_field_of_the_wrong_type_is_named(body: bytes, message: str) -> None:
     with pytest.raises(BadRequest) as caught:
         read_generate(body)
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("text", "byte"),
+    [
+        ("data:image/png;base64,aGk=", 4),
+        ("aGk", 0),
+        ("aGkhaGk", 4),
+        ("aGkh\naG", 5),
+        ("aGkhaé", 5),
+        ("=aGk", 0),
+        ("aGkh-_==", 4),
+    ],
+)
+def test_the_byte_is_told_where_base64_ends(text: str, byte: int) -> None:
+    body = msgspec.json.encode({"messages": [{"role": "user", "images": [text]}]})
+    with pytest.raises(FieldError) as caught:
+        read_chat(body)
+    message = f"messages.images: illegal base64 data at input byte {byte}"
+    assert (caught.value.message, caught.value.field) == (message, "messages.images")
 
 
 def test_nested_fields_are_named_with_their_path() -> None:

@@ -180,6 +180,23 @@ def test_an_image_that_takes_too_much_is_made_smaller(eyes: Eyes, room: Room) ->
         assert bound == free, "as many for every size, or for every size that large"
 
 
+def test_also_one_that_the_encoder_bounds_by_itself(tmp_path: Path) -> None:
+    """Of 4 megapixels and of 6 an encoder of Qwen's makes 4096 tokens; fewer only of less."""
+    files = write_vision_model(tmp_path, "qwen2vl")
+    model = loaded(files.model, files.projector)
+    assert model.projector is not None
+    large = png(picture(1, 2450, 2450))
+    assert Viewer(model.projector, most_cells=10_000).count(large) > 4000
+    assert 0 < Viewer(model.projector, most_cells=3000).count(large) <= 3000
+    model.close()
+
+
+def test_what_no_shrinking_makes_small_enough_stays_as_it_is(room: Room) -> None:
+    assert room.model.projector is not None
+    whole = room.viewer.count(png(CAT))
+    assert 1 < Viewer(room.model.projector, most_cells=1).count(png(CAT)) <= whole
+
+
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 1), (1, 300), (300, 1), (27, 29)])
 def test_images_of_odd_sizes_are_seen_or_refused(room: Room, width: int, height: int) -> None:
     with suppress(PromptError):

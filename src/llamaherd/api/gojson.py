@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from llamaherd.errors import BadRequest, FieldError
 Reader = Callable[[Any, str], Any]
 
 Value = TypeVar("Value")
+
+_NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/\r\n]")
 
 
 def json_type(value: Any) -> str:
@@ -100,7 +103,17 @@ def image(value: Any, path: str) -> bytes:
     try:
         return base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadRequest(f"{path.partition('.')[2]}: illegal base64 data") from error
+        field, byte = path.partition(".")[2], _illegal_byte(value)
+        message = f"{field}: illegal base64 data at input byte {byte}"
+        raise FieldError(message, field) from error
+
+
+def _illegal_byte(text: str) -> int:
+    """Where a text stops being base64, as Go tells it: of a cut group the beginning."""
+    end = len(_NOT_BASE64.split(text, 1)[0])
+    if end < len(text):
+        return end
+    return end - len(text.replace("\n", "").replace("\r", "")) % 4
 
 
 def duration(value: Any, path: str) -> int:
