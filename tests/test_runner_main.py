@@ -28,10 +28,13 @@ from llamaherd.runner.protocol import (
     Load,
     LoadFailed,
     Loading,
+    Look,
+    Placed,
     ProtocolError,
     Ready,
     RunnerMessage,
     Sampling,
+    Seen,
     ServerMessage,
     Shutdown,
     Tokenize,
@@ -42,6 +45,8 @@ from llamaherd.runner.protocol import (
 )
 from tests.support.encoders import write_encoder
 from tests.support.models import write_model
+from tests.support.pictures import picture, png
+from tests.support.vision import write_vision_model
 
 #: Far more than anything here takes, in seconds.
 PATIENCE = 60
@@ -79,9 +84,24 @@ class Process:
         return message
 
     def load(
-        self, model: Path, n_slots: int = 2, n_ctx: int = 256, *, pools: bool = False
+        self,
+        model: Path,
+        n_slots: int = 2,
+        n_ctx: int = 256,
+        *,
+        pools: bool = False,
+        projector: str = "",
     ) -> Ready:
-        self.send(Load(str(model), n_ctx=n_ctx, n_slots=n_slots, n_embed=4, pools=pools))
+        self.send(
+            Load(
+                str(model),
+                n_ctx=n_ctx,
+                n_slots=n_slots,
+                n_embed=4,
+                pools=pools,
+                projector=projector,
+            )
+        )
         while isinstance(message := self.receive(), Loading):
             pass
         assert isinstance(message, Ready), message
@@ -255,6 +275,43 @@ def test_embeddings_that_are_wrong_fail_alone(process: Process, model: Path) -> 
     _, end = until_embedded(process)
     assert [(failure.index, failure.status) for failure in end.failures] == [(0, 400)]
     assert until_embedded(process)[1].failures == []
+
+
+def test_images_that_nobody_waits_for_are_not_looked_at(process: Process, tmp_path: Path) -> None:
+    """Those that the runner has begun with it finishes: the others come before they can."""
+    files = write_vision_model(tmp_path, "llava")
+    process.load(files.model, projector=str(files.projector))
+    large, small = png(picture(1, 1500, 1500)), png(picture(2))
+    process.send(
+        Look(5, large),
+        Look(6, small),
+        Generate(7, [1, 403], GREEDY, num_predict=3, images=[Placed(1, small)]),
+        Cancel(6),
+        Cancel(7),
+        Generate(8, [1, 403], GREEDY, num_predict=3, images=[Placed(1, small)]),
+    )
+    assert process.expect(Seen) == Seen(5, 16)
+    assert process.until_finished(8)[1].prompt_count == 2 + 16
+
+
+@pytest.mark.parametrize(
+    "message", [Look(5, b"no image"), Generate(5, [1], images=[Placed(0, b"no image")])]
+)
+def test_an_image_that_is_none_fails_alone(
+    process: Process, tmp_path: Path, message: ServerMessage
+) -> None:
+    files = write_vision_model(tmp_path, "llava")
+    process.load(files.model, projector=str(files.projector))
+    process.send(message, Look(6, png(picture(2))))
+    failed = process.expect(Failed)
+    assert (failed.id, failed.status) == (5, 400)
+    assert process.expect(Seen) == Seen(6, 16)
+
+
+def test_a_model_without_a_projector_sees_nothing(process: Process, model: Path) -> None:
+    process.load(model)
+    process.send(Look(5, png(picture(2))))
+    assert process.expect(Failed) == Failed(5, "this model does not support images", 400)
 
 
 def test_an_encoder_does_not_write(process: Process, tmp_path: Path) -> None:

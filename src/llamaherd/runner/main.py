@@ -85,7 +85,8 @@ class Runner:
         self._engine: Engine | None = None
         self._embedder: Embedder | None = None
         self._passages: PassageReader | None = None
-        self._being_read: dict[int, Embed | Generate] = {}
+        self._being_read: dict[int, Embed | Generate | Look] = {}
+        self._queueing = threading.Lock()
         self._translators = ThreadPoolExecutor(_TRANSLATORS, "translator")
         self._viewer: Viewer | None = None
         self._viewing = ThreadPoolExecutor(1, "viewer")
@@ -224,6 +225,7 @@ class Runner:
         elif isinstance(message, (Tokenize, Detokenize)):
             self._answer(message)
         elif isinstance(message, Look):
+            self._being_read[message.id] = message
             self._viewing.submit(self._look, message)
         elif isinstance(message, Generate) and message.images:
             self._being_read[message.id] = message
@@ -238,16 +240,17 @@ class Runner:
             self._pass_on(message)
 
     def _pass_on(self, message: ServerMessage) -> None:
-        if isinstance(message, Cancel):
-            self._being_read.pop(message.id, None)
-        self._inbox.put(message)
+        with self._queueing:
+            if isinstance(message, Cancel):
+                self._being_read.pop(message.id, None)
+            self._inbox.put(message)
         if isinstance(message, Cancel):
             for engine in (self._engine, self._embedder):
                 if engine is not None:
                     engine.interrupt(message.id)
 
     def _read_inputs(self, message: Embed) -> None:
-        """Queue what there is to embed, unless the request was cancelled meanwhile."""
+        """Queue what there is to embed."""
         try:
             if self._passages is None:
                 raise LoadError("the model is not loaded yet, or not for embeddings")
@@ -256,12 +259,19 @@ class Runner:
             self._being_read.pop(message.id, None)
             self._writer.send([failure_of(message.id, error)])
             return
-        if self._being_read.pop(message.id, None) is not None:
-            self._inbox.put(passages)
+        self._queue(message.id, passages)
+
+    def _queue(self, request: int, message: Passages | _Seen) -> None:
+        """What a request was read as, never after it was cancelled."""
+        with self._queueing:
+            if self._being_read.pop(request, None) is not None:
+                self._inbox.put(message)
 
     # --- viewer's thread --------------------------------------------------------------------
 
     def _look(self, message: Look) -> None:
+        if self._being_read.pop(message.id, None) is None:
+            return
         answer: RunnerMessage
         try:
             answer = Seen(message.id, self._eye().count(message.image))
@@ -270,7 +280,7 @@ class Runner:
         self._writer.send([answer])
 
     def _see(self, message: Generate) -> None:
-        """Queue the request with its images, unless it was cancelled meanwhile."""
+        """Queue the request with its images."""
         images = []
         for placed in message.images:
             if message.id not in self._being_read:
@@ -281,8 +291,7 @@ class Runner:
                 self._being_read.pop(message.id, None)
                 self._writer.send([failure_of(message.id, error)])
                 return
-        if self._being_read.pop(message.id, None) is not None:
-            self._inbox.put(_Seen(message, images))
+        self._queue(message.id, _Seen(message, images))
 
     def _eye(self) -> Viewer:
         if self._viewer is None:

@@ -356,6 +356,9 @@ class Runner:
         self._gone.set()
         if self._loading is not None:
             why = f"model runner has unexpectedly stopped: {self._cause()}"
+            if self.load.projector:
+                # libmtmd crashes where a projector lacks tensors or has some of other shapes.
+                why = f"with the projector {self.load.projector}: {why}"
             self._loading.fail(self._load_error(why, end.signal))
         self._fail_all(self._stopping or self._death())
 
