@@ -29,6 +29,9 @@ MARKER: Final = "<__media__>"
 
 _PATIENCE: Final = 60.0
 
+#: In bytes; a token of the tests' models has fewer.
+_LONGEST_PIECE: Final = 64
+
 
 @dataclass(frozen=True)
 class Question:
@@ -51,9 +54,10 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Answer:
-    """The reply's tokens, and the logits (one for each token of the vocabulary) of the first."""
+    """The reply's tokens, their text, and the logits of the first, one for each token there is."""
 
     tokens: list[int]
+    text: str
     logits: npt.NDArray[np.float32]
     chunks: list[Chunk]
 
@@ -167,7 +171,8 @@ class _Oracle:
             if step + 1 < question.n_predict:
                 self._decode(tokens[-1], position.value + step)
                 logits = self._logits()
-        return Answer(tokens, first, parts)
+        text = b"".join(map(self._piece, tokens)).decode(errors="replace")
+        return Answer(tokens, text, first, parts)
 
     @contextmanager
     def _chunks(self, question: Question) -> Iterator[int]:
@@ -227,6 +232,14 @@ class _Oracle:
             _check(llama_cpp.llama_decode(self._context, batch))
         finally:
             llama_cpp.llama_batch_free(batch)
+
+    def _piece(self, token: int) -> bytes:
+        from llama_cpp import llama_cpp
+
+        vocabulary = llama_cpp.llama_model_get_vocab(self._model)
+        buffer = ctypes.create_string_buffer(_LONGEST_PIECE)
+        length = llama_cpp.llama_token_to_piece(vocabulary, token, buffer, len(buffer), 0, True)
+        return buffer.raw[:length]
 
     def _logits(self) -> npt.NDArray[np.float32]:
         from llama_cpp import llama_cpp
