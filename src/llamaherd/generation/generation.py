@@ -43,16 +43,17 @@ class Generation:
         self._observe = observe
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        """The events of ``/api/generate``; an empty prompt only loads or unloads the model."""
+        """The events of ``/api/generate``; without prompt and images it only loads or unloads."""
         started = time.perf_counter_ns()
         model = await self._find(request.model)
-        if not request.prompt and request.keep_alive == 0:
+        is_empty = not (request.prompt or request.images)
+        if is_empty and request.keep_alive == 0:
             yield await self._unload(model)
             return
         check_generate(model, request)
         options = model.options(request.options)
         async with self._acquire(model, options, request.keep_alive) as grant:
-            if not request.prompt:
+            if is_empty:
                 yield Done("load")
                 return
             check_context(request.context, grant.runner.info.n_vocab)

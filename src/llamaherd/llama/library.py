@@ -66,7 +66,9 @@ _LEVELS: Final = {
 _CONTINUED: Final = 5
 
 #: What passes an error on writes before it who it is and what failed.
-_WHERE: Final = re.compile(r"^(?:.*failed to quantize: |(?:\w+: |error loading model: )+)")
+_WHERE: Final = re.compile(
+    r"^(?:.*failed to quantize: |(?:\w+: |error loading model: |failed to load model '[^']*': )+)"
+)
 
 LogListener = Callable[[int, str], None]
 
