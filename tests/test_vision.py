@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pytest
 from llamaherd.engine.pictures import Parts, Picture
 from llamaherd.engine.vision import Viewer
 from llamaherd.errors import LoadError, PromptError
+from llamaherd.llama.backend import Outline, Pixels
 from llamaherd.llama.loader import LoadedModel, ModelSpec, load
 from llamaherd.runner.protocol import Generate, Placed
 from tests.support.engine import GREEDY, Desk, Reply
@@ -167,6 +169,37 @@ def test_the_images_seen_least_recently_are_forgotten(room: Room) -> None:
     viewer.see(png(picture(3)))
     assert viewer.see(png(CAT)) is cat
     assert viewer.see(png(DOG)) is not dog
+
+
+def test_images_that_were_only_counted_take_no_memory(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of the many messages that don't fit the context any more."""
+    projector = room.model.projector
+    assert projector is not None
+    made_ready = []
+    outline = projector.outline
+
+    def watched(pixels: Pixels) -> list[list[int] | Outline]:
+        made_ready.append(weakref.ref(found := Outlines(outline(pixels))))
+        return found
+
+    monkeypatch.setattr(projector, "outline", watched)
+    images = [png(picture(seed)) for seed in range(20)]
+    counts = [room.viewer.count(image) for image in images]
+    assert len(made_ready) == 20
+    assert sum(each() is not None for each in made_ready) == 8
+    assert [room.viewer.count(image) for image in images] == counts
+    assert len(made_ready) == 20
+    for image in images[12:]:
+        room.viewer.see(image)
+    assert len(made_ready) == 20
+    room.viewer.see(images[0])
+    assert len(made_ready) == 21
+
+
+class Outlines(list[list[int] | Outline]):
+    """A list that can be watched."""
 
 
 def test_an_image_that_takes_too_much_is_made_smaller(eyes: Eyes, room: Room) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final
@@ -20,6 +21,13 @@ from llamaherd.llama.backend import Outline, Pixels, UnusableImage, VisionBacken
 #: Conversations come with the same images again and again. Of so many bytes of embeddings together
 #: they are kept; an image of LLaVA 1.5 7B takes 9 MiB.
 _KEPT_BYTES: Final = 256 << 20
+
+#: So many images that were made ready wait for the encoder. What they take is known to nobody: tens
+#: of megabytes, with encoders that cut an image into tiles.
+_KEPT_OUTLINES: Final = 8
+
+#: Of so many images it is remembered what they take.
+_KEPT_COUNTS: Final = 10_000
 
 #: Bytes of a number in an embedding.
 _NUMBER: Final = 4
@@ -49,6 +57,7 @@ class Viewer:
         self._backend = backend
         self._most_cells = most_cells
         self._kept_bytes = kept_bytes
+        self._counts: OrderedDict[bytes, int] = OrderedDict()
         self._outlines: OrderedDict[bytes, list[list[int] | Outline]] = OrderedDict()
         self._seen: OrderedDict[bytes, Parts] = OrderedDict()
 
@@ -58,7 +67,11 @@ class Viewer:
         Raises ``PromptError`` if it can't be used.
         """
         digest = hashlib.sha256(image).digest()
-        return _cells(self._seen.get(digest) or self._outline(digest, image))
+        if digest not in self._counts:
+            self._counts[digest] = _cells(self._outline(digest, image))
+            if len(self._counts) > _KEPT_COUNTS:
+                self._counts.popitem(last=False)
+        return self._counts[digest]
 
     def see(self, image: bytes) -> Parts:
         """What the model is shown for an image; raises as ``count``."""
@@ -68,7 +81,7 @@ class Viewer:
             seen = self._encode(digest, self._outline(digest, image))
             del self._outlines[digest]
             self._seen[digest] = seen
-            self._forget(self._seen)
+            self._forget(self._seen, most=sys.maxsize)
         self._seen.move_to_end(digest)
         return seen
 
@@ -80,7 +93,7 @@ class Viewer:
             except UnusableImage as error:
                 raise PromptError(f"invalid image: {error}") from error
             self._outlines[digest] = outlines
-            self._forget(self._outlines)
+            self._forget(self._outlines, _KEPT_OUTLINES)
         return outlines
 
     def _fitting(self, pixels: Pixels) -> list[list[int] | Outline]:
@@ -117,10 +130,10 @@ class Viewer:
             parts.append(picture)
         return parts
 
-    def _forget(self, images: OrderedDict[bytes, Any]) -> None:
+    def _forget(self, images: OrderedDict[bytes, Any], most: int) -> None:
         """Those used least recently, as long as there are too many; the last one stays."""
         size = sum(map(_cells, images.values())) * self._backend.width * _NUMBER
-        while size > self._kept_bytes and len(images) > 1:
+        while len(images) > 1 and (size > self._kept_bytes or len(images) > most):
             _, forgotten = images.popitem(last=False)
             size -= _cells(forgotten) * self._backend.width * _NUMBER
 
