@@ -67,7 +67,7 @@ class Sight:
     @classmethod
     def of(cls, folder: Path, kind: Kind) -> Sight:
         files = write_vision_model(folder, kind)
-        answers = ask_oracle(files, *QUESTIONS.values())
+        answers = ask_oracle(files, *QUESTIONS.values(), as_served=True)
         return cls(kind, files, dict(zip(QUESTIONS, answers, strict=True)))
 
     def text(self, name: str) -> str:

@@ -1,8 +1,9 @@
 """What llama.cpp's own multimodal library makes of a prompt with images.
 
 ``mtmd_tokenize`` and ``mtmd_helper_eval_chunks`` of libmtmd read the prompt and the most probable
-tokens follow, on one thread and without flash attention. Nothing of the project's engine has part
-in it. ``ask_oracle`` runs it in a process of its own, as the library keeps state and may abort.
+tokens follow, on one thread and, unless it is asked for, without flash attention. Nothing of the
+project's engine has part in it. ``ask_oracle`` runs it in a process of its own, as the library
+keeps state and may abort.
 """
 
 from __future__ import annotations
@@ -77,15 +78,21 @@ class OracleFailed(Exception):
 
 
 def ask_oracle(
-    model: VisionModel, *questions: Question, n_ctx: int = 512, n_batch: int = 512
+    model: VisionModel,
+    *questions: Question,
+    n_ctx: int = 512,
+    n_batch: int = 512,
+    as_served: bool = False,
 ) -> list[Answer]:
     """Answer each question on its own; raises ``OracleFailed`` if llama.cpp fails or aborts.
 
+    ``as_served`` gives the cache numbers of 32 bits, and flash attention to the encoder, as a
+    server with OLLAMA_KV_CACHE_TYPE=f32 does.
     A prompt must not end with an image, after which libmtmd keeps no logits.
     """
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.mtmd_oracle"],
-        input=pickle.dumps((model, questions, n_ctx, n_batch)),
+        input=pickle.dumps((model, questions, n_ctx, n_batch, as_served)),
         capture_output=True,
         check=False,
         cwd=Path(__file__).parents[2],
@@ -99,8 +106,8 @@ def ask_oracle(
 
 def main() -> None:
     """Read questions from standard input and write the answers to standard output."""
-    model, questions, n_ctx, n_batch = pickle.load(sys.stdin.buffer)
-    with _Oracle.open(model, n_ctx, n_batch) as oracle:
+    model, questions, n_ctx, n_batch, as_served = pickle.load(sys.stdin.buffer)
+    with _Oracle.open(model, n_ctx, n_batch, as_served) as oracle:
         answers = [oracle.answer(question) for question in questions]
     sys.stdout.buffer.write(pickle.dumps(answers))
 
@@ -111,7 +118,9 @@ class _Oracle:
 
     @classmethod
     @contextmanager
-    def open(cls, files: VisionModel, n_ctx: int, n_batch: int) -> Iterator[_Oracle]:
+    def open(
+        cls, files: VisionModel, n_ctx: int, n_batch: int, as_served: bool
+    ) -> Iterator[_Oracle]:
         from llama_cpp import llama_cpp, mtmd_cpp
 
         llama_cpp.llama_backend_init()
@@ -124,13 +133,16 @@ class _Oracle:
         params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, n_batch, n_batch
         params.n_threads = params.n_threads_batch = 1
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        if as_served:
+            params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
         context = _present(llama_cpp.llama_init_from_model(model, params))
         mtmd_params = mtmd_cpp.mtmd_context_params_default()
         mtmd_params.use_gpu = False
         mtmd_params.n_threads = 1
         mtmd_params.print_timings = False
         mtmd_params.warmup = False
-        mtmd_params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        if not as_served:
+            mtmd_params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         mtmd = _present(
             mtmd_cpp.mtmd_init_from_file(os.fsencode(files.projector), model, mtmd_params)
         )
