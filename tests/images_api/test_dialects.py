@@ -45,13 +45,13 @@ class TestOllama:
         file = tmp_path / "cat.png"
         file.write_bytes(CAT)
         for image in (CAT, b64(CAT), file, str(file)):
-            reply = client.generate("llava", "What is it?", images=[image])
+            reply = client.generate("llava", "What is it?", images=[ollama.Image(value=image)])
             assert reply.response == llava.text("cat")
 
     def test_chat(self, client: ollama.Client, llava: Sight) -> None:
         question = {"role": "user", "content": "What is it?", "images": [CAT]}
         assert client.chat("llava", [question]).message.content == llava.text("cat")
-        talk = [
+        talk: list[dict[str, Any]] = [
             question,
             {"role": "assistant", "content": "A cat."},
             {"role": "user", "content": "And this?", "images": [DOG]},
@@ -62,13 +62,13 @@ class TestOllama:
 
     def test_streams(self, client: ollama.Client, llava: Sight) -> None:
         parts = client.generate("llava", "What is it?", images=[CAT, DOG], stream=True)
-        assert "".join(part.response for part in parts) == llava.text("both")
+        assert "".join(part.response or "" for part in parts) == llava.text("both")
         question = {"role": "user", "content": "What is it?", "images": [CAT, DOG]}
         turns = client.chat("llava", [question], stream=True)
         assert "".join(turn.message.content or "" for turn in turns) == llava.text("both")
 
     def test_messages_of_every_role(self, client: ollama.Client, llava: Sight) -> None:
-        talk = [
+        talk: list[dict[str, Any]] = [
             {"role": "system", "content": "Look.", "images": [CAT]},
             {"role": "user", "content": "Once"},
             {"role": "tool", "content": "found", "images": [DOG]},

@@ -86,7 +86,7 @@ def test_everybody_gets_an_answer_to_their_own_image(
     ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["gemma3", "qwen2vl"])
 def test_prompts_that_begin_alike_are_never_confused(
     server: RunningServer, sights: Mapping[Kind, Sight], pool: ThreadPoolExecutor, kind: Kind
 ) -> None:

@@ -21,7 +21,7 @@ _MOST_PIXELS: Final = 100_000_000
 #: Pillow has the pixels of an image in blocks of up to so many bytes. Those of its own choice the C
 #: library keeps for itself when they are freed, so that one large image holds gigabytes for ever.
 _BLOCK_SIZE: Final = 64 << 20
-Image.core.set_block_size(_BLOCK_SIZE)
+Image.core.set_block_size(_BLOCK_SIZE)  # type: ignore[attr-defined]  # documented, but not typed
 
 #: What Pillow's decoders raise for damaged files, or for sizes that nobody means.
 _DAMAGED: Final = (
