@@ -294,6 +294,18 @@ def test_images_that_nobody_waits_for_are_not_looked_at(process: Process, tmp_pa
     assert process.until_finished(8)[1].prompt_count == 2 + 16
 
 
+def test_one_image_need_not_wait_for_many_of_others(process: Process, tmp_path: Path) -> None:
+    files = write_vision_model(tmp_path, "llava")
+    process.load(files.model, projector=str(files.projector))
+    many = [Placed(1, png(picture(seed, 500, 500))) for seed in range(12)]
+    process.send(
+        Generate(5, [1, 403], GREEDY, num_predict=3, images=many),
+        Generate(6, [1, 403], GREEDY, num_predict=3, images=[Placed(1, png(picture(20)))]),
+    )
+    assert process.until_finished(6)[1].prompt_count == 2 + 16
+    assert process.until_finished(5)[1].prompt_count == 2 + 12 * 16
+
+
 @pytest.mark.parametrize(
     "message", [Look(5, b"no image"), Generate(5, [1], images=[Placed(0, b"no image")])]
 )

@@ -229,7 +229,7 @@ class Runner:
             self._viewing.submit(self._look, message)
         elif isinstance(message, Generate) and message.images:
             self._being_read[message.id] = message
-            self._viewing.submit(self._see, message)
+            self._viewing.submit(self._see, message, [])
         elif isinstance(message, Embed):
             self._being_read[message.id] = message
             if sum(map(len, message.inputs)) > _LONG_TEXT:
@@ -279,19 +279,23 @@ class Runner:
             answer = failure_of(message.id, error)
         self._writer.send([answer])
 
-    def _see(self, message: Generate) -> None:
-        """Queue the request with its images."""
-        images = []
-        for placed in message.images:
-            if message.id not in self._being_read:
-                return
-            try:
-                images.append(self._eye().see(placed.image))
-            except Exception as error:
-                self._being_read.pop(message.id, None)
-                self._writer.send([failure_of(message.id, error)])
-                return
-        self._queue(message.id, _Seen(message, images))
+    def _see(self, message: Generate, seen: list[Parts]) -> None:
+        """See one image more than was ``seen``, and queue the request after the last.
+
+        Between two images of one request it is the turn of others.
+        """
+        if message.id not in self._being_read:
+            return
+        try:
+            seen.append(self._eye().see(message.images[len(seen)].image))
+        except Exception as error:
+            self._being_read.pop(message.id, None)
+            self._writer.send([failure_of(message.id, error)])
+            return
+        if len(seen) < len(message.images):
+            self._viewing.submit(self._see, message, seen)
+        else:
+            self._queue(message.id, _Seen(message, seen))
 
     def _eye(self) -> Viewer:
         if self._viewer is None:
