@@ -306,6 +306,17 @@ def test_one_image_need_not_wait_for_many_of_others(process: Process, tmp_path: 
     assert process.until_finished(5)[1].prompt_count == 2 + 12 * 16
 
 
+def test_seeing_an_image_counts_as_reading_it(process: Process, tmp_path: Path) -> None:
+    files = write_vision_model(tmp_path, "llava")
+    process.load(files.model, projector=str(files.projector))
+    image = Placed(2, png(picture(1, 1000, 1000)))
+    durations = []
+    for word in (403, 404):
+        process.send(Generate(word, [1, word], GREEDY, num_predict=1, images=[image]))
+        durations.append(process.until_finished(word)[1].prompt_duration)
+    assert durations[0] > 3 * durations[1], "what was seen is not looked at again"
+
+
 @pytest.mark.parametrize(
     "message", [Look(5, b"no image"), Generate(5, [1], images=[Placed(0, b"no image")])]
 )

@@ -74,12 +74,15 @@ class Engine:
         """Forget a prefix for the sake of others who use the memory; False when there is none."""
         return self._prefixes.evict()
 
-    def submit(self, request: Generate, images: Tokens[Parts] = ()) -> None:
+    def submit(
+        self, request: Generate, images: Tokens[Parts] = (), viewing_duration: int = 0
+    ) -> None:
         """Queue a request; its ``Chunk`` messages and one ``Finished`` or ``Failed`` follow.
 
-        ``images`` are what the model is shown for those of the request, one for each.
+        ``images`` are what the model is shown for those of the request, one for each, which took
+        so many nanoseconds to find.
         """
-        self._waiting.append(_Waiting(request, images))
+        self._waiting.append(_Waiting(request, images, viewing_duration))
 
     def cancel(self, request_id: int) -> None:
         """Forget a request; nothing more is sent for it. Unknown ids are ignored."""
@@ -131,7 +134,7 @@ class Engine:
             except Exception as error:
                 self._outbox.append(failure_of(waiting.request.id, error))
 
-    def _start(self, request: Generate, images: Tokens[Parts]) -> Sequence:
+    def _start(self, request: Generate, images: Tokens[Parts], viewing_duration: int) -> Sequence:
         backend = self._backend
         prompt = request.prompt
         if prompt and not 0 <= min(prompt) <= max(prompt) < backend.n_vocab:
@@ -165,6 +168,7 @@ class Engine:
             keep=fitted.keep,
             limit=reply_limit(request.num_predict, backend.n_ctx),
             prompt_count=len(fitted.tokens),
+            prompt_duration=viewing_duration,
             cached_count=slot.evaluated,
             dropped_count=fitted.dropped,
             constraint=constraint,
@@ -372,6 +376,7 @@ class _Waiting(NamedTuple):
 
     request: Generate
     images: Tokens[Parts]
+    viewing_duration: int
 
 
 class _Written(NamedTuple):

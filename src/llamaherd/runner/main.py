@@ -16,10 +16,11 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, NoReturn
+from time import monotonic_ns
+from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
 
 from llamaherd.config import Settings
 from llamaherd.engine.embedding import Embedder
@@ -180,13 +181,13 @@ class Runner:
 
     def _handle(self, message: ServerMessage | Passages | _Seen) -> None:
         if isinstance(message, Generate):
-            self._handle(_Seen(message, ()))
+            self._handle(_Seen(message))
         elif isinstance(message, _Seen):
-            request, images = message
+            request = message.request
             if self._engine is None:
                 self._refuse(request.id, "this model only embeds, it does not write text")
             else:
-                self._engine.submit(request, images)
+                self._engine.submit(request, message.images, message.duration)
         elif isinstance(message, Passages):
             assert self._embedder is not None
             self._embedder.submit(message)
@@ -229,7 +230,7 @@ class Runner:
             self._viewing.submit(self._look, message)
         elif isinstance(message, Generate) and message.images:
             self._being_read[message.id] = message
-            self._viewing.submit(self._see, message, [])
+            self._viewing.submit(self._see, _Seen(message))
         elif isinstance(message, Embed):
             self._being_read[message.id] = message
             if sum(map(len, message.inputs)) > _LONG_TEXT:
@@ -279,23 +280,26 @@ class Runner:
             answer = failure_of(message.id, error)
         self._writer.send([answer])
 
-    def _see(self, message: Generate, seen: list[Parts]) -> None:
-        """See one image more than was ``seen``, and queue the request after the last.
+    def _see(self, seen: _Seen) -> None:
+        """See one image more, and queue the request after its last.
 
         Between two images of one request it is the turn of others.
         """
-        if message.id not in self._being_read:
+        request = seen.request
+        if request.id not in self._being_read:
             return
+        started = monotonic_ns()
         try:
-            seen.append(self._eye().see(message.images[len(seen)].image))
+            seen.images.append(self._eye().see(request.images[len(seen.images)].image))
         except Exception as error:
-            self._being_read.pop(message.id, None)
-            self._writer.send([failure_of(message.id, error)])
+            self._being_read.pop(request.id, None)
+            self._writer.send([failure_of(request.id, error)])
             return
-        if len(seen) < len(message.images):
-            self._viewing.submit(self._see, message, seen)
+        seen.duration += monotonic_ns() - started
+        if len(seen.images) < len(request.images):
+            self._viewing.submit(self._see, seen)
         else:
-            self._queue(message.id, _Seen(message, seen))
+            self._queue(request.id, seen)
 
     def _eye(self) -> Viewer:
         if self._viewer is None:
@@ -324,11 +328,13 @@ class Runner:
         return Tokens(message.id, tokens, pieces)
 
 
-class _Seen(NamedTuple):
-    """A request, and what its images are to the model."""
+@dataclass(slots=True)
+class _Seen:
+    """A request, what its images are to the model, and the nanoseconds that this took to find."""
 
     request: Generate
-    images: Sequence[Parts]
+    images: list[Parts] = field(default_factory=list)
+    duration: int = 0
 
 
 def _size(message: Tokenize | Detokenize) -> int:
