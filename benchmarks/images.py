@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import base64
+import ctypes
 import hashlib
+import http.client
 import io
 import json
 import statistics
@@ -20,14 +22,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import gguf
+import llama_cpp
 import numpy as np
 from llama_cpp import mtmd_cpp as mtmd
 from PIL import Image
 
+from benchmarks.bare import flash_attention, make_sampler, silence
 from benchmarks.models import cache_folder
 from benchmarks.stack import Server, serving
 from llamaherd.gguf import GGUF
@@ -125,12 +130,6 @@ def new_image() -> bytes:
 
 def bare(model: Path, projector: Path, threads: int, turns: int) -> list[float]:
     """Seconds of each turn to the first token, by llama.cpp's loop, after the model is loaded."""
-    import ctypes
-
-    import llama_cpp
-
-    from benchmarks.bare import flash_attention, make_sampler, silence
-
     silence()
     silent = llama_cpp.llama_log_callback(lambda level, text, data: None)
     mtmd.mtmd_helper_log_set(silent, ctypes.c_void_p(0))
@@ -212,13 +211,11 @@ def pauses(server: Server, threads: int, disturb: bool) -> tuple[float, float]:
             break
     if disturb:
         other.join()
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     return len(gaps) / sum(gaps), max(gaps)
 
 
 def stream_lines(server: Server, threads: int) -> Iterator[bytes]:
-    import http.client
-
     connection = http.client.HTTPConnection(server.host, timeout=600)
     options = OPTIONS | {"num_predict": 160, "num_thread": threads}
     body = {"model": "seeing", "prompt": "Once upon a time", "raw": True, "options": options}
