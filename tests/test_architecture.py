@@ -22,6 +22,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "runner.main",
         "runner.frames",
+        "runner.intake",
+        "runner.viewing",
         "runner.child",
         "runner.generation",
         "runner.inbox",

@@ -12,14 +12,11 @@ import ctypes
 import importlib
 import logging
 import os
-import queue
 import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic_ns
 from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
 
 from llamaherd.config import Settings
@@ -27,12 +24,12 @@ from llamaherd.engine.embedding import Embedder
 from llamaherd.engine.engine import Engine
 from llamaherd.engine.failures import failure_of
 from llamaherd.engine.passages import PassageReader, Passages
-from llamaherd.engine.pictures import Parts
-from llamaherd.errors import BadRequest, LoadError, PromptError
+from llamaherd.errors import BadRequest, LoadError
 from llamaherd.llama.environment import choose_threads, prepare
 from llamaherd.llama.stack import make_threads_roomy
 from llamaherd.observe import PLAIN, configure_logging
 from llamaherd.runner.frames import FrameWriter, read_frame
+from llamaherd.runner.intake import Intake, Viewed, Work
 from llamaherd.runner.protocol import (
     VERSION,
     Cancel,
@@ -49,16 +46,15 @@ from llamaherd.runner.protocol import (
     ProtocolError,
     Ready,
     RunnerMessage,
-    Seen,
     ServerMessage,
     Shutdown,
     Tokenize,
     Tokens,
     decode_server_message,
 )
+from llamaherd.runner.viewing import Viewing
 
 if TYPE_CHECKING:
-    from llamaherd.engine.vision import Viewer
     from llamaherd.llama.loader import LoadedEncoder, LoadedModel
     from llamaherd.llama.vocabulary import Vocabulary
 
@@ -81,21 +77,18 @@ class Runner:
     def __init__(self, source: BinaryIO, writer: FrameWriter) -> None:
         self._source = source
         self._writer = writer
-        self._inbox: queue.SimpleQueue[ServerMessage | Passages | _Seen] = queue.SimpleQueue()
+        self._intake = Intake()
         self._vocabulary: Vocabulary | None = None
         self._engine: Engine | None = None
         self._embedder: Embedder | None = None
         self._passages: PassageReader | None = None
-        self._being_read: dict[int, Embed | Generate | Look] = {}
-        self._queueing = threading.Lock()
         self._translators = ThreadPoolExecutor(_TRANSLATORS, "translator")
-        self._viewer: Viewer | None = None
-        self._viewing = ThreadPoolExecutor(1, "viewer")
+        self._viewing = Viewing(self._intake, writer)
 
     def run(self) -> NoReturn:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         load_library()
-        first = self._inbox.get()
+        first = self._intake.get()
         if not isinstance(first, Load):
             raise ProtocolError(f"the first message is {type(first).__name__}, not Load")
         model = self._load(first)
@@ -118,7 +111,7 @@ class Runner:
             if model.projector is not None:
                 from llamaherd.engine.vision import Viewer
 
-                self._viewer = Viewer(model.projector, model.backend.n_ctx // 2)
+                self._viewing.viewer = Viewer(model.projector, model.backend.n_ctx // 2)
         else:
             self._embedder = Embedder(model.backend, send)
             self._passages = PassageReader(vocabulary, model.backend)
@@ -171,18 +164,18 @@ class Runner:
             writes = engine is not None and engine.busy
             embeds = embedder is not None and embedder.busy
             if not (writes or embeds):
-                self._handle(self._inbox.get())
-            while not self._inbox.empty():
-                self._handle(self._inbox.get())
+                self._handle(self._intake.get())
+            while not self._intake.empty():
+                self._handle(self._intake.get())
             if engine is not None and engine.busy:
                 engine.step()
             if embedder is not None and embedder.busy:
                 embedder.step(writing=engine.writing if engine is not None else 0)
 
-    def _handle(self, message: ServerMessage | Passages | _Seen) -> None:
+    def _handle(self, message: Work) -> None:
         if isinstance(message, Generate):
-            self._handle(_Seen(message))
-        elif isinstance(message, _Seen):
+            self._handle(Viewed(message))
+        elif isinstance(message, Viewed):
             request = message.request
             if self._engine is None:
                 self._refuse(request.id, "this model only embeds, it does not write text")
@@ -226,13 +219,11 @@ class Runner:
         elif isinstance(message, (Tokenize, Detokenize)):
             self._answer(message)
         elif isinstance(message, Look):
-            self._being_read[message.id] = message
-            self._viewing.submit(self._look, message)
+            self._viewing.look(message)
         elif isinstance(message, Generate) and message.images:
-            self._being_read[message.id] = message
-            self._viewing.submit(self._see, _Seen(message))
+            self._viewing.view(message)
         elif isinstance(message, Embed):
-            self._being_read[message.id] = message
+            self._intake.begin(message.id)
             if sum(map(len, message.inputs)) > _LONG_TEXT:
                 self._translators.submit(self._read_inputs, message)
             else:
@@ -241,10 +232,7 @@ class Runner:
             self._pass_on(message)
 
     def _pass_on(self, message: ServerMessage) -> None:
-        with self._queueing:
-            if isinstance(message, Cancel):
-                self._being_read.pop(message.id, None)
-            self._inbox.put(message)
+        self._intake.put(message)
         if isinstance(message, Cancel):
             for engine in (self._engine, self._embedder):
                 if engine is not None:
@@ -257,54 +245,10 @@ class Runner:
                 raise LoadError("the model is not loaded yet, or not for embeddings")
             passages = self._passages.read(message)
         except Exception as error:
-            self._being_read.pop(message.id, None)
+            self._intake.end(message.id)
             self._writer.send([failure_of(message.id, error)])
-            return
-        self._queue(message.id, passages)
-
-    def _queue(self, request: int, message: Passages | _Seen) -> None:
-        """What a request was read as, never after it was cancelled."""
-        with self._queueing:
-            if self._being_read.pop(request, None) is not None:
-                self._inbox.put(message)
-
-    # --- viewer's thread --------------------------------------------------------------------
-
-    def _look(self, message: Look) -> None:
-        if self._being_read.pop(message.id, None) is None:
-            return
-        answer: RunnerMessage
-        try:
-            answer = Seen(message.id, self._eye().count(message.image))
-        except Exception as error:
-            answer = failure_of(message.id, error)
-        self._writer.send([answer])
-
-    def _see(self, seen: _Seen) -> None:
-        """See one image more, and queue the request after its last.
-
-        Between two images of one request it is the turn of others.
-        """
-        request = seen.request
-        if request.id not in self._being_read:
-            return
-        started = monotonic_ns()
-        try:
-            seen.images.append(self._eye().see(request.images[len(seen.images)].image))
-        except Exception as error:
-            self._being_read.pop(request.id, None)
-            self._writer.send([failure_of(request.id, error)])
-            return
-        seen.duration += monotonic_ns() - started
-        if len(seen.images) < len(request.images):
-            self._viewing.submit(self._see, seen)
         else:
-            self._queue(request.id, seen)
-
-    def _eye(self) -> Viewer:
-        if self._viewer is None:
-            raise PromptError("this model does not support images")
-        return self._viewer
+            self._intake.end(message.id, passages)
 
     # --- translators' threads, or the reader's ----------------------------------------------
 
@@ -326,15 +270,6 @@ class Runner:
         )
         pieces = [vocabulary.piece(token) for token in tokens] if message.with_pieces else []
         return Tokens(message.id, tokens, pieces)
-
-
-@dataclass(slots=True)
-class _Seen:
-    """A request, what its images are to the model, and the nanoseconds that this took to find."""
-
-    request: Generate
-    images: list[Parts] = field(default_factory=list)
-    duration: int = 0
 
 
 def _size(message: Tokenize | Detokenize) -> int:
