@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llamaherd.store.blobs import digest_of
+from tests.support.models import write_adapter
 from tests.support.ollama_encoders import FAMILIES, Family, make_encoder
 from tests.support.ollama_files import read, write, write_projector
 from tests.support.ollama_models import make_model, with_break_embedding
@@ -49,6 +50,24 @@ def test_a_model_answers_the_same(family: str, server: RunningServer, folder: Pa
     made, expected = (generate(server, f"{family}-{name}") for name in ("ollama", "llama"))
     assert expected["eval_count"] == 16
     assert made["response"] == expected["response"]
+
+
+def test_an_adapter_is_for_the_model_as_the_engine_has_it(
+    server: RunningServer, folder: Path
+) -> None:
+    """Made with llama.cpp's tools, it has llama.cpp's names; Ollama's file has others."""
+    ours, theirs = make_model("gptoss", folder).write(folder)
+    adapter = write_adapter(folder / "lora.gguf", gain=4.0, architecture="gpt-oss")
+    digest = digest_of(adapter.read_bytes())
+    server.upload(adapter, digest)
+    for name, path in (("ollama", ours), ("llama", theirs)):
+        server.add(f"plain-{name}", path)
+        server.create(f"adapted-{name}", f"plain-{name}", adapters={adapter.name: digest})
+    made, expected, plain = (
+        generate(server, name)["response"]
+        for name in ("adapted-ollama", "adapted-llama", "plain-llama")
+    )
+    assert made == expected != plain
 
 
 def test_a_model_that_lacks_something_says_what(server: RunningServer, folder: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from llamaherd.create.adapters import check_adapter
+from llamaherd.create.convert.adapters.base import BaseModel
 from llamaherd.errors import BadRequest
 from llamaherd.gguf import GGUF
 from tests.support.adapters import (
@@ -47,6 +48,7 @@ from tests.support.checkpoints import (
 )
 from tests.support.evaluate import evaluate
 from tests.support.models import write_model
+from tests.support.ollama_models import make_model
 from tests.support.vision_cases import VISION_CASES
 from tests.support.vision_checkpoints import convert_vision_folder, write_vision_checkpoint
 
@@ -242,7 +244,21 @@ def test_heads_that_the_model_is_not_used_for_are_left_out(tmp_path: Path) -> No
         ]
 
 
+def test_a_model_in_ollamas_form_is_known_by_what_it_becomes(tmp_path: Path) -> None:
+    ours, _ = make_model("qwen25vl", tmp_path).write(tmp_path)
+    model = BaseModel(ours)
+    assert model.architecture == "qwen2vl"
+    place = model.place("model.layers.1.self_attn.q_proj")
+    assert place.wanted.name == "blk.1.attn_q.weight"
+
+
 class TestRefused:
+    def test_a_model_whose_blocks_get_other_numbers(self, tmp_path: Path) -> None:
+        """Llama 3.2 Vision without the blocks for images: block 2 of 3 becomes block 1."""
+        ours, _ = make_model("mllama", tmp_path).write(tmp_path)
+        with pytest.raises(BadRequest, match="num_hidden_layers: expected the number of its"):
+            BaseModel(ours)
+
     MODULE = "model.layers.0.self_attn.q_proj"
     PAIRS = random_pairs(CASES["llama"], [MODULE])
 

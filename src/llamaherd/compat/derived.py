@@ -47,8 +47,9 @@ def tensor_size(shape: Sequence[int], type_: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class DerivedFile:
-    """``entries`` are the keys with their values, encoded."""
+    """``architecture`` is llama.cpp's name; ``entries`` are the keys with their values, encoded."""
 
+    architecture: str
     entries: tuple[bytes, ...]
     tensors: tuple[DerivedTensor, ...]
 

@@ -66,7 +66,9 @@ class Draft:
 
     def finish(self) -> DerivedFile:
         entries = (self._encode(key, value) for key, value in self._keys.items())
-        return DerivedFile(tuple(entries), tuple(self._tensors.values()))
+        named = self._keys["general.architecture"]
+        architecture = named if isinstance(named, str) else self.architecture
+        return DerivedFile(architecture, tuple(entries), tuple(self._tensors.values()))
 
     def _encode(self, key: str, value: Value | _Kept) -> bytes:
         if isinstance(value, _Kept):

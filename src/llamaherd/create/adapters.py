@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, Self
 
+from llamaherd.compat import text_of
 from llamaherd.errors import BadRequest
 from llamaherd.gguf import GGUF, TensorInfo
 from llamaherd.store.files import store_errors
@@ -55,6 +57,24 @@ def _is_safetensors(file: str) -> bool:
     return file.endswith(".safetensors")
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A model as the engine has it, which may call what a file has by other names; ``shapes`` are
+    those of its tensors in ggml's order."""
+
+    architecture: str
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, gguf: GGUF) -> Self:
+        """Raises ``InvalidGGUF``."""
+        translated = text_of(gguf)
+        if translated is None:
+            return cls(gguf.architecture, {tensor.name: tensor.shape for tensor in gguf.tensors})
+        shapes = {tensor.name: tensor.shape for tensor in translated.tensors}
+        return cls(translated.architecture, shapes)
+
+
 def check_adapter(name: str, adapter: Path, base: Path) -> None:
     """Whether the engine can apply the GGUF adapter to the GGUF model ``base``.
 
@@ -65,12 +85,12 @@ def check_adapter(name: str, adapter: Path, base: Path) -> None:
         ours = GGUF.open(adapter)
     with ours, store_errors("open", base), GGUF.open(base) as model:
         try:
-            _check(ours, model)
+            _check(ours, Base.of(model))
         except BadRequest as error:
             raise BadRequest(f"adapters: {name}: {error}") from error
 
 
-def _check(adapter: GGUF, base: GGUF) -> None:
+def _check(adapter: GGUF, base: Base) -> None:
     kind = adapter.get("adapter.type", str, "")
     if kind != "lora":
         raise BadRequest(f"adapter.type: expected 'lora', not {kind!r}")
@@ -82,12 +102,11 @@ def _check(adapter: GGUF, base: GGUF) -> None:
         raise BadRequest(f"adapter.lora.alpha: expected a number, not {alpha}")
     if "adapter.alora.invocation_tokens" in adapter.metadata:
         raise BadRequest("adapter.alora.invocation_tokens: expected none, the engine has no aLoRA")
-    matrices = {tensor.name: tensor for tensor in base.tensors}
     pairs = _pairs(adapter)
     if not pairs:
         raise BadRequest("has no LoRA tensors")
     for name, (a, b) in pairs.items():
-        _check_pair(name, a, b, matrices)
+        _check_pair(name, a, b, base.shapes)
 
 
 def _pairs(adapter: GGUF) -> dict[str, tuple[TensorInfo, TensorInfo]]:
@@ -110,13 +129,13 @@ def _pairs(adapter: GGUF) -> dict[str, tuple[TensorInfo, TensorInfo]]:
 
 
 def _check_pair(
-    name: str, a: TensorInfo, b: TensorInfo, matrices: Mapping[str, TensorInfo]
+    name: str, a: TensorInfo, b: TensorInfo, matrices: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Shapes are ggml's, the elements of a row first: A is (columns, rank), B (rank, rows)."""
     matrix = matrices.get(name)
-    if matrix is None or len(matrix.shape) < 2:
+    if matrix is None or len(matrix) < 2:
         raise BadRequest(f"tensor {a.name}: the base model has no matrix {name}")
-    columns, rows, *stacked = matrix.shape
+    columns, rows, *stacked = matrix
     rank = math.prod(a.shape[:1] if name == EMBEDDING else a.shape[1:2])
     if name == EMBEDDING:
         if OUTPUT not in matrices:
@@ -128,7 +147,7 @@ def _check_pair(
         if not rank or _trimmed(tensor.shape) != _trimmed(shape):
             raise BadRequest(
                 f"tensor {tensor.name}: shape {list(tensor.shape)}, expected {list(shape)} for a "
-                f"base matrix of shape {list(matrix.shape)}"
+                f"base matrix of shape {list(matrix)}"
             )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from llamaherd.create.adapters import EMBEDDING, OUTPUT, TIED
+from llamaherd.create.adapters import EMBEDDING, OUTPUT, TIED, Base
 from llamaherd.create.convert.architectures import architecture_named
 from llamaherd.create.convert.config import Config
 from llamaherd.create.convert.plan import Architecture, Wanted
@@ -52,16 +52,17 @@ class BaseModel:
         with store_errors("open", path):
             gguf = GGUF.open(path)
         with gguf:
-            self.architecture = gguf.architecture
-            self._shapes = {tensor.name: tensor.shape[::-1] for tensor in gguf.tensors}
-            table = architecture_named(gguf.architecture, gguf.arch_value("expert_count", int, 0))
+            base = Base.of(gguf)
+            self.architecture = base.architecture
+            self._shapes = {name: shape[::-1] for name, shape in base.shapes.items()}
+            table = architecture_named(base.architecture, gguf.arch_value("expert_count", int, 0))
             if table is None:
                 raise BadRequest(
                     f"the base model is of architecture {gguf.architecture}, for which safetensors "
                     "adapters can't be converted"
                 )
             config = Config(_configuration(gguf, self._shapes), "the base model")
-        _check_counts(config, len(self._shapes))
+        _check_counts(config, self._shapes)
         self._table: Architecture = table
         self._places = dict(self._find(config))
 
@@ -96,10 +97,13 @@ class BaseModel:
         )
 
 
-def _check_counts(config: Config, tensors: int) -> None:
+def _check_counts(config: Config, names: Collection[str]) -> None:
+    """Models of which blocks are left out when they are loaded have others by their numbers."""
     layers, experts = config.count("num_hidden_layers"), config.get("num_local_experts")
-    if layers > tensors:
-        raise config.wrong("num_hidden_layers", f"at most its {tensors} tensors", layers)
+    if layers > len(names):
+        raise config.wrong("num_hidden_layers", f"at most its {len(names)} tensors", layers)
+    if not any(name.startswith(f"blk.{layers - 1}.") for name in names):
+        raise config.wrong("num_hidden_layers", "the number of its blocks", layers)
     if isinstance(experts, int) and experts > _MOST_EXPERTS:
         raise config.wrong("num_local_experts", f"at most {_MOST_EXPERTS}", experts)
 
