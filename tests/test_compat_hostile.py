@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -60,3 +61,38 @@ def test_whatever_stands_in_a_file(
     path = write(folder / "hostile.gguf", family, Contents(keys, tensors))
     with suppress(InvalidGGUF), GGUF.open(path) as file:
         assert parts_in(file, path).text_bytes >= 0
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "shape"),
+    [
+        ("mistral3", "v.blk.0.attn_q.weight", (1 << 21, 1)),
+        ("qwen3vl", "v.patch_embed.weight", (3 << 19, 2, 1, 1)),
+    ],
+)
+def test_a_tensor_of_more_pieces_than_memory_holds(
+    family: str, name: str, shape: tuple[int, ...], folder: Path
+) -> None:
+    """Rows of a byte would take a hundred times their size to list, and in the server."""
+    contents = sound(family, folder)
+    bytes_ = Raw(np.zeros(shape, np.int8), gguf.GGMLQuantizationType.I8)
+    hostile = Contents(contents.keys, contents.tensors | {name: bytes_})
+    path = write(folder / "pieces.gguf", family, hostile)
+    with (
+        GGUF.open(path) as file,
+        pytest.raises(InvalidGGUF, match=rf"tensor '{name}' is of \d+ pieces"),
+    ):
+        parts_in(file, path)
+
+
+def test_a_row_of_a_large_matrix_is_found_without_a_list_of_all(folder: Path) -> None:
+    contents = sound("mistral3", folder)
+    embeddings = Raw(np.zeros((1 << 22, 1), np.int8), gguf.GGMLQuantizationType.I8)
+    hostile = Contents(contents.keys, contents.tensors | {"token_embd.weight": embeddings})
+    path = write(folder / "rows.gguf", "mistral3", hostile)
+    with GGUF.open(path) as file:
+        tracemalloc.start()
+        parts_in(file, path)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most < 16 << 20

@@ -19,6 +19,10 @@ _DROPPED: Final = ("general.alignment",)
 LARGEST: Final = 2**31 - 1
 _LARGEST_UINT32: Final = 2**32 - 1
 
+#: Of how many pieces the tensors of one file may be, those apart that are whole. Mistral's encoders
+#: have their rows put in order, 50,000 of them.
+_MOST_PIECES: Final = 1 << 19
+
 T = TypeVar("T")
 D = TypeVar("D")
 
@@ -31,6 +35,27 @@ class _Kept:
 
     key: str
     items: int | None = None
+
+
+class Rows(Sequence[Span]):
+    """Pieces of ``whole``, each of ``size`` bytes."""
+
+    def __init__(self, whole: Span, size: int) -> None:
+        self._whole = whole
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._whole.nbytes // self._size
+
+    @overload
+    def __getitem__(self, index: int) -> Span: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Span]: ...
+    def __getitem__(self, index: int | slice) -> Span | list[Span]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(len(self))[index]]
+        offset = self._whole.offset + range(len(self))[index] * self._size
+        return self._whole._replace(offset=offset, nbytes=self._size)
 
 
 class Draft:
@@ -47,6 +72,7 @@ class Draft:
         }
         self._tensors = {tensor.name: _whole(gguf, tensor) for tensor in gguf.tensors}
         self._original = (dict(self._keys), dict(self._tensors))
+        self._pieces_left = _MOST_PIECES
 
     @classmethod
     def without_keys(cls, gguf: GGUF, tensors: Sequence[str]) -> Self:
@@ -255,7 +281,7 @@ class Draft:
         shape = (self.matrix(name)[0], rows)
         self.put(name, shape, tensor.type, [span._replace(nbytes=tensor_size(shape, tensor.type))])
 
-    def rows(self, name: str) -> list[Span]:
+    def rows(self, name: str) -> Rows:
         """Where the source has the rows of its matrix of this name."""
         tensor = next((tensor for tensor in self.gguf.tensors if tensor.name == name), None)
         if tensor is None:
@@ -263,11 +289,13 @@ class Draft:
         if len(tensor.shape) != 2 or not tensor.nbytes:
             raise self.unsound(f"tensor {name!r} has the shape {tensor.shape}, expected a matrix")
         (whole,) = _whole(self.gguf, tensor).spans
-        size = tensor_size(tensor.shape[:1], tensor.type)
-        return [
-            whole._replace(offset=whole.offset + start, nbytes=size)
-            for start in range(0, whole.nbytes, size)
-        ]
+        return Rows(whole, tensor_size(tensor.shape[:1], tensor.type))
+
+    def spend(self, pieces: int, name: str) -> None:
+        """Refuse a file whose tensors are to be of more pieces than any model's."""
+        self._pieces_left -= pieces
+        if self._pieces_left < 0:
+            raise self.unsound(f"tensor {name!r} is of {pieces} pieces, more than of any model")
 
     def unsound(self, problem: str) -> InvalidGGUF:
         return InvalidGGUF(f"{self.gguf.name}: {problem}")

@@ -70,6 +70,7 @@ def split_frames(draft: Draft, name: str, channels: int) -> None:
         raise draft.unsound(
             f"tensor {name!r} has the shape {shape}, expected two frames of {channels} channels"
         )
+    draft.spend(frames * planes, name)
     (span,) = draft.tensor(name).spans
     size = span.nbytes // (frames * planes)
     draft.drop(name)

@@ -80,6 +80,7 @@ def _pair_rows(draft: Draft, name: str) -> None:
     rows = draft.rows(name)
     if len(rows) % (2 * heads):
         raise draft.unsound(f"tensor {name!r} has {len(rows)} rows, for {heads} heads")
+    draft.spend(len(rows), name)
     half = len(rows) // heads // 2
     paired = [
         rows[start + pair + member]
