@@ -30,6 +30,9 @@ from llamaherd.store.progress import Progress
 from tests.support.checkpoints import CASES, write_checkpoint, write_tokenizer
 from tests.support.cli import ollama
 from tests.support.models import write_adapter, write_model, write_parrot
+from tests.support.ollama_encoders import make_encoder
+from tests.support.ollama_files import read, write_projector
+from tests.support.ollama_models import make_model
 from tests.support.processes import children
 from tests.support.server import RunningServer, running_server
 
@@ -166,8 +169,54 @@ class TestCreate:
         assert blobs_of(library) == {source}
 
 
+class TestOllamasFiles:
+    """What is translated for llama.cpp is so before it is quantised."""
+
+    def test_an_encoder_becomes_a_layer_that_is_not_quantised(
+        self, library: Library, tmp_path: Path
+    ) -> None:
+        ours, theirs = make_model("gemma3", tmp_path).write(tmp_path)
+        projector = write_projector(tmp_path / "mmproj.gguf", make_encoder("gemma3"))
+        source = add(library, ours)
+        both = {path.name: add(library, path) for path in (theirs, projector)}
+        create(library, model="ollama", files={"m.gguf": source}, quantize="q8_0")
+        create(library, model="llama", files=both, quantize="q8_0")
+        for made, expected in zip(layers(library, "ollama"), layers(library, "llama"), strict=True):
+            assert made.media_type == expected.media_type
+            assert tensors(library, made) == tensors(library, expected)
+        config = library.get(Name.parse("ollama")).config
+        assert config.model_families == ["gemma3", "clip"]
+        assert not list(library.blobs.folder.glob(".tmp-*"))
+
+    def test_a_layer_that_sees_already_stays_the_only_one(
+        self, library: Library, tmp_path: Path
+    ) -> None:
+        ours, _ = make_model("gemma3", tmp_path).write(tmp_path)
+        own = add(library, write_projector(tmp_path / "own.gguf", make_encoder("gemma3")))
+        files = {"m.gguf": add(library, ours), "own.gguf": own}
+        create(library, model="q", files=files, quantize="q8_0")
+        weights, projector = layers(library, "q")
+        assert projector.digest == own
+        config = library.manifest(Name.parse("q")).manifest.config
+        assert blobs_of(library) == {*files.values(), weights.digest, config.digest}
+
+    def test_other_names_become_llama_cpps(self, library: Library, tmp_path: Path) -> None:
+        ours, theirs = make_model("gemma3n", tmp_path).write(tmp_path)
+        for name, path in (("ollama", ours), ("llama", theirs)):
+            create(library, model=name, files={"m.gguf": add(library, path)}, quantize="q8_0")
+        (made,), (expected,) = (layers(library, name) for name in ("ollama", "llama"))
+        assert tensors(library, made) == tensors(library, expected)
+
+
+def tensors(library: Library, layer: Layer) -> dict[str, tuple[int, bytes]]:
+    contents = read(library.blobs.path(layer.digest))
+    return {name: (tensor.kind, tensor.data.tobytes()) for name, tensor in contents.tensors.items()}
+
+
 @contextmanager
-def halted(library: Library, large: Path) -> Iterator[tuple[Generator[Progress, None, str], int]]:
+def halted(
+    library: Library, large: Path
+) -> Iterator[tuple[Generator[Progress, None, list[str]], int]]:
     """A quantisation that has begun and was stopped, and its process; it must leave nothing."""
     source = add(library, large)
     before = children()

@@ -65,12 +65,24 @@ class Sources:
         return parts
 
     def quantized(self, parts: Sequence[Part], target: Target) -> Parts:
-        """The same layers, but the model's weights as ``target``."""
-        changed = []
+        """The same layers, but the model's weights as ``target``.
+
+        An encoder that was in the file of the language model becomes a layer of its own, unless
+        there is one already, which counts instead of it.
+        """
+        changed: list[Part] = []
+        sees = any(part.kind == MediaType.PROJECTOR for part in parts)
         for part in parts:
-            if part.kind == MediaType.MODEL:
-                part = yield from self._quantized(part, target)
-            changed.append(part)
+            if part.kind != MediaType.MODEL:
+                changed.append(part)
+                continue
+            model, *projectors = yield from self._quantized(part, target)
+            changed.append(model)
+            for projector in projectors:
+                if sees:
+                    self._library.forget(projector.layer.digest)
+                else:
+                    changed.append(projector)
         return changed
 
     def discard(self) -> None:
@@ -102,16 +114,16 @@ class Sources:
         self._made += digests
         return [made_part(self._blobs, digest) for digest in digests]
 
-    def _quantized(self, part: Part, target: Target) -> Generator[Progress, None, Part]:
+    def _quantized(self, part: Part, target: Target) -> Parts:
         """What was made only to be quantised doesn't stay."""
         source = part.layer.digest
-        digest = yield from quantize(self._blobs, source, target)
-        if digest == source:
-            return part
+        digests = yield from quantize(self._blobs, source, target)
+        if digests == [source]:
+            return [part]
         if source in self._made:
             self._library.forget(source)
-        self._made.append(digest)
-        return made_part(self._blobs, digest)
+        self._made += digests
+        return [made_part(self._blobs, digest) for digest in digests]
 
     def _gguf(self, file: str, text: str) -> str:
         """The digest of a file that begins as a GGUF does."""

@@ -1,4 +1,8 @@
-"""The process that quantises; its request is a ``Job``."""
+"""The process that quantises; its request is a ``Job``.
+
+With one descriptor it writes the result there. A model that is translated for llama.cpp takes two
+more: for its projector, and for the language model as llama.cpp reads it, which nobody needs later.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,22 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from llamaherd.compat import DerivedFile, projector_of, text_of
 from llamaherd.create.child import run, tell
 from llamaherd.create.quantize.job import Job
 from llamaherd.create.report import Underway, Verifying
 from llamaherd.errors import BadRequest, InvalidGGUF, StoreError
 from llamaherd.gguf import GGUF
 from llamaherd.gguf.reader import DEFAULT_ALIGNMENT
+from llamaherd.llama.derived import DerivedReader
 from llamaherd.llama.environment import choose_threads, prepare
-from llamaherd.store.files import require_space
+from llamaherd.store.files import require_space, store_errors
 
 #: How often progress is told, in seconds.
 _INTERVAL: Final = 0.2
@@ -40,8 +46,12 @@ def quantize(request: bytes, descriptors: Sequence[int]) -> list[str]:
     from llamaherd.llama import quantize as llama
 
     job = msgspec.json.decode(request, type=Job)
-    (descriptor,) = descriptors
-    source, target = Path(job.source), Path(f"/dev/fd/{descriptor}")
+    descriptor, *others = descriptors
+    source, target = Path(job.source), _path(descriptor)
+    made = [descriptor]
+    if others:
+        made += _translate(job, *others)
+        source = _path(others[-1])
     plan = llama.plan(source, job.file_type)
     if plan.needs_importance_matrix:
         raise BadRequest(f"quantizing this model to {job.type} needs an importance matrix")
@@ -56,7 +66,28 @@ def quantize(request: bytes, descriptors: Sequence[int]) -> list[str]:
     tell(Underway(total, total))
     tell(Verifying())
     _verify(target, job, shapes)
-    return [_digest(descriptor)]
+    return [_digest(each) for each in made]
+
+
+def _translate(job: Job, projector: int, text: int) -> list[int]:
+    """Write both parts of the source; the descriptor of the projector, if there is one."""
+    source = Path(job.source)
+    with GGUF.open(source) as gguf:
+        parts = [(text, text_of(gguf)), (projector, projector_of(gguf))]
+    found = [(descriptor, part) for descriptor, part in parts if part is not None]
+    require_space(Path(job.folder), sum(part.nbytes for _, part in found), "to be translated")
+    for descriptor, part in found:
+        _write(source, part, _path(descriptor))
+    return [descriptor for descriptor, _ in found if descriptor == projector]
+
+
+def _write(source: Path, derived: DerivedFile, target: Path) -> None:
+    with store_errors("translate", source), closing(DerivedReader(source, derived)) as reader:
+        reader.write(target)
+
+
+def _path(descriptor: int) -> Path:
+    return Path(f"/dev/fd/{descriptor}")
 
 
 @contextmanager
