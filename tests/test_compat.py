@@ -93,6 +93,26 @@ def test_llama_cpps_own_files_are_left_alone(family: str, tmp_path: Path) -> Non
         assert path == theirs
 
 
+def test_tokens_that_are_bytes_are_typed_so(tmp_path: Path) -> None:
+    """Gemma 3n of a tokenizer that calls them normal."""
+    pair = make_model("gemma3n", tmp_path)
+    contents = ollamas(pair, tmp_path)
+    kind, types, items = contents.keys["tokenizer.ggml.token_type"]
+    assert 6 in types
+    contents.keys["tokenizer.ggml.token_type"] = (kind, [min(each, 4) for each in types], items)
+    path = write(tmp_path / "normal.gguf", "gemma3n", contents)
+    with GGUF.open(path) as file:
+        derived = text_of(file)
+    assert derived is not None
+    target = tmp_path / "typed.gguf"
+    with closing(DerivedReader(path, derived)) as reader:
+        reader.write(target)
+    made, expected = (
+        file.keys["tokenizer.ggml.token_type"] for file in (read(target), pair.llama_cpp)
+    )
+    assert [each == 6 for each in made[1]] == [each == 6 for each in expected[1]]
+
+
 def test_attention_of_different_types_becomes_floats(tmp_path: Path) -> None:
     """As in Ollama's Qwen 3 VL in Q4_K_M, where ``attn_v`` is smaller than the two others."""
     contents = ollamas(make_model("qwen3vl", tmp_path), tmp_path)

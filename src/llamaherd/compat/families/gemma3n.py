@@ -6,6 +6,14 @@ from typing import Final
 
 from llamaherd.compat.draft import Draft
 from llamaherd.compat.families import gemma3
+from llamaherd.gguf import Array
+
+_TOKENS: Final = "tokenizer.ggml.tokens"
+_TYPES: Final = "tokenizer.ggml.token_type"
+
+#: ``llama_token_type`` of llama.h, and the texts of tokens that stand for a byte.
+_BYTE: Final = 6
+_BYTES: Final = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 
 _EMBEDDINGS: Final = "token_embd.weight"
 _PER_LAYER: Final = "per_layer_token_embd.weight"
@@ -21,3 +29,13 @@ def text(draft: Draft) -> None:
     draft.take({"rope.freq_base_local": "gemma3n.rope.freq_base_swa"})
     draft.cut(_EMBEDDINGS, tokens)
     gemma3.shorten_vocabulary(draft, _EMBEDDINGS)
+    _type_bytes(draft, tokens)
+
+
+def _type_bytes(draft: Draft, count: int) -> None:
+    """Say which tokens are bytes, or replies would have their names; files may call them normal."""
+    texts, types = (draft.gguf.get(key, Array, ()) for key in (_TOKENS, _TYPES))
+    stored = [type_ for type_ in types if isinstance(type_, int)][:count]
+    typed = [_BYTE if text in _BYTES else type_ for text, type_ in zip(texts, stored, strict=False)]
+    if typed != stored and len(typed) == len(stored) == count:
+        draft.set({_TYPES: typed})
