@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from copy import deepcopy
 from pathlib import Path
 
 import gguf
@@ -91,6 +92,22 @@ def test_llama_cpps_own_files_are_left_alone(family: str, tmp_path: Path) -> Non
         assert stream is None
     with projector_file(theirs) as path:
         assert path == theirs
+
+
+def test_biases_of_experts_become_floats(tmp_path: Path) -> None:
+    """Of gpt-oss, where Ollama's converter once kept BF16: llama.cpp would end the process."""
+    pair = make_model("gptoss", tmp_path)
+    ours, theirs = (deepcopy(each) for each in (pair.ollama, pair.llama_cpp))
+    for name, tensor in ours.tensors.items():
+        if name.endswith("_exps.bias"):
+            kind = gguf.GGMLQuantizationType.BF16
+            short = Raw(gguf.quants.quantize(tensor.data, kind), kind)
+            ours.tensors[name] = short
+            floats = Raw(numbers(short), gguf.GGMLQuantizationType.F32)
+            theirs.tensors[name] = floats
+    made = write(tmp_path / "short.gguf", "gptoss", ours)
+    expected = write(tmp_path / "floats.gguf", "gpt-oss", theirs)
+    assert np.array_equal(logits(made), logits(expected))
 
 
 def test_tokens_that_are_bytes_are_typed_so(tmp_path: Path) -> None:
