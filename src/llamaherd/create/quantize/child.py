@@ -24,7 +24,6 @@ from llamaherd.create.report import Underway, Verifying
 from llamaherd.errors import BadRequest, InvalidGGUF, StoreError
 from llamaherd.gguf import GGUF
 from llamaherd.gguf.reader import DEFAULT_ALIGNMENT
-from llamaherd.llama.derived import DerivedReader
 from llamaherd.llama.environment import choose_threads, prepare
 from llamaherd.store.files import require_space, store_errors
 
@@ -82,6 +81,9 @@ def _translate(job: Job, projector: int, text: int) -> list[int]:
 
 
 def _write(source: Path, derived: DerivedFile, target: Path) -> None:
+    # Few models need it, and it imports numpy.
+    from llamaherd.llama.derived import DerivedReader
+
     with store_errors("translate", source), closing(DerivedReader(source, derived)) as reader:
         reader.write(target)
 
