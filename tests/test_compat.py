@@ -118,14 +118,9 @@ def test_tokens_that_are_bytes_are_typed_so(tmp_path: Path) -> None:
     assert 6 in types
     contents.keys["tokenizer.ggml.token_type"] = (kind, [min(each, 4) for each in types], items)
     path = write(tmp_path / "normal.gguf", "gemma3n", contents)
-    with GGUF.open(path) as file:
-        derived = text_of(file)
-    assert derived is not None
-    target = tmp_path / "typed.gguf"
-    with closing(DerivedReader(path, derived)) as reader:
-        reader.write(target)
     made, expected = (
-        file.keys["tokenizer.ggml.token_type"] for file in (read(target), pair.llama_cpp)
+        file.keys["tokenizer.ggml.token_type"]
+        for file in (translated(path, tmp_path), pair.llama_cpp)
     )
     assert [each == 6 for each in made[1]] == [each == 6 for each in expected[1]]
 
@@ -153,6 +148,33 @@ def test_the_end_of_a_row_is_taken_from_small_embeddings_too(tmp_path: Path) -> 
     assert np.array_equal(row, numbers(embeddings)[token])
 
 
+def test_rows_are_put_in_order_whatever_their_type(tmp_path: Path) -> None:
+    """A row is whole blocks; those of Mistral's heads are exchanged."""
+    contents = ollamas(make_model("mistral3", tmp_path), tmp_path)
+    name = "v.blk.0.attn_q.weight"
+    with projector_file(write(tmp_path / "half.gguf", "mistral3", contents)) as path:
+        ordered = numbers(read(path).tensors[name])
+    before = numbers(contents.tensors[name])
+    order = [next(i for i, row in enumerate(before) if (row == each).all()) for each in ordered]
+    assert order != list(range(len(before)))
+    contents.tensors[name] = small = smaller(contents.tensors[name])
+    with projector_file(write(tmp_path / "small.gguf", "mistral3", contents)) as path:
+        made = read(path).tensors[name]
+    assert made.kind == small.kind
+    assert np.array_equal(made.data, small.data[order])
+
+
+@pytest.mark.parametrize(("family", "more"), [("gemma3n", 1), ("mllama", 8)])
+def test_small_embeddings_are_cut_between_rows(family: str, more: int, tmp_path: Path) -> None:
+    contents = ollamas(make_model(family, tmp_path), tmp_path)
+    name = "token_embd.weight"
+    contents.tensors[name] = small = smaller(contents.tensors[name])
+    path = write(tmp_path / "small.gguf", family, contents)
+    made = translated(path, tmp_path).tensors[name]
+    assert made.kind == small.kind
+    assert np.array_equal(made.data, small.data[:-more])
+
+
 def test_numbers_that_no_floats_can_be_made_of_are_refused(tmp_path: Path) -> None:
     contents = ollamas(make_model("qwen3vl", tmp_path), tmp_path)
     name = "v.blk.0.attn_v.weight"
@@ -165,6 +187,17 @@ def test_numbers_that_no_floats_can_be_made_of_are_refused(tmp_path: Path) -> No
         projector_file(path),
     ):
         pass
+
+
+def translated(path: Path, folder: Path) -> Contents:
+    """The language model that is in the file."""
+    with GGUF.open(path) as file:
+        derived = text_of(file)
+    assert derived is not None
+    target = folder / "translated.gguf"
+    with closing(DerivedReader(path, derived)) as reader:
+        reader.write(target)
+    return read(target)
 
 
 def smaller(tensor: Raw) -> Raw:
