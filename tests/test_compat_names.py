@@ -290,7 +290,12 @@ def test_glm_ocr(translate: Translator) -> None:
     keys, shapes = made(
         translate.text(
             "glmocr",
-            {".block_count": 1, ".attention.key_length": 16, ".rope.mrope_section": [2, 3, 3]},
+            {
+                ".block_count": 1,
+                ".attention.key_length": 16,
+                ".rope.mrope_section": [2, 3, 3],
+                "tokenizer.ggml.eos_token_ids": [7, 8],
+            },
             {
                 "blk.0.ffn_gate.weight": (4, 6),
                 "blk.0.ffn_up.weight": (4, 6),
@@ -304,6 +309,7 @@ def test_glm_ocr(translate: Translator) -> None:
     assert keys["general.architecture"] == "glm4"
     assert keys["glm4.rope.dimension_sections"] == [2, 3, 3, 0]
     assert keys["glm4.rope.dimension_count"] == 16
+    assert keys["tokenizer.ggml.eot_token_id"] == 8
     assert shapes == {
         "blk.0.ffn_up.weight": (4, 12),
         "blk.0.attn_output.weight": (4, 4),

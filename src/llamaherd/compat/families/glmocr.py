@@ -6,6 +6,7 @@ from typing import Final
 
 from llamaherd.compat.draft import Draft
 from llamaherd.compat.families import encoders
+from llamaherd.compat.families.ends import set_ends
 from llamaherd.compat.families.rope import set_sections
 
 _ARCHITECTURE: Final = "glm4"
@@ -29,6 +30,7 @@ def text(draft: Draft) -> None:
         set_sections(draft, _ARCHITECTURE, sections)
     draft.take({"attention.key_length": f"{_ARCHITECTURE}.rope.dimension_count"})
     draft.set({"tokenizer.ggml.pre": "chatglm-bpe"})
+    set_ends(draft)
     for block in draft.blocks("block_count"):
         gate, up = (f"blk.{block}.ffn_{part}.weight" for part in ("gate", "up"))
         if gate in draft:

@@ -6,6 +6,7 @@ from base64 import b64decode
 from typing import Final
 
 from llamaherd.compat.draft import Draft
+from llamaherd.compat.families.ends import set_ends
 from llamaherd.gguf import Array, ValueType
 
 #: What llama.cpp calls the attention with compressed keys and values that several families have.
@@ -53,11 +54,7 @@ def glm4_moe_lite(draft: Draft) -> None:
         }
     )
     draft.default({f"{_LATENT}.expert_group_count": 1, f"{_LATENT}.expert_group_used_count": 1})
-    ends = draft.gguf.get("tokenizer.ggml.eos_token_ids")
-    if isinstance(ends, Array):
-        names = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
-        others = [token for token in list(ends)[1:] if type(token) is int and token >= 0]
-        draft.default(dict(zip(names, others, strict=False)))
+    set_ends(draft)
 
 
 def laguna(draft: Draft) -> None:
