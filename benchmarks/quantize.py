@@ -110,7 +110,7 @@ def main() -> None:
             theirs: list[Cost] = []
             for _ in range(arguments.runs):
                 with counted(ours):
-                    digest = made_by(quantize(blobs, source, target))
+                    (digest,) = made_by(quantize(blobs, source, target))
                 memory = memory or peak_memory()
                 if arguments.tool:
                     with counted(theirs):
