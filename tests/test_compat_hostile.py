@@ -96,3 +96,14 @@ def test_a_row_of_a_large_matrix_is_found_without_a_list_of_all(folder: Path) ->
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert most < 16 << 20
+
+
+@pytest.mark.parametrize("number", [2**62, -(2**40), 2**31])
+def test_types_of_tokens_that_no_file_has(number: int, folder: Path) -> None:
+    contents = sound("gemma3n", folder)
+    name = "tokenizer.ggml.token_type"
+    types = [number, *(min(each, 4) for each in contents.keys[name][1][1:])]
+    keys = contents.keys | {name: (gguf.GGUFValueType.ARRAY, types, gguf.GGUFValueType.INT64)}
+    path = write(folder / "types.gguf", "gemma3n", Contents(keys, contents.tensors))
+    with GGUF.open(path) as file:
+        assert parts_in(file, path).text_bytes > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from llamaherd.compat.draft import Draft
+from llamaherd.compat.draft import LARGEST, Draft
 from llamaherd.compat.families import gemma3
 from llamaherd.gguf import Array
 
@@ -35,7 +35,7 @@ def text(draft: Draft) -> None:
 def _type_bytes(draft: Draft, count: int) -> None:
     """Say which tokens are bytes, or replies would have their names; files may call them normal."""
     texts, types = (draft.gguf.get(key, Array, ()) for key in (_TOKENS, _TYPES))
-    stored = [type_ for type_ in types if isinstance(type_, int)][:count]
+    stored = [type_ for type_ in types if type(type_) is int and 0 <= type_ <= LARGEST][:count]
     typed = [_BYTE if text in _BYTES else type_ for text, type_ in zip(texts, stored, strict=False)]
     if typed != stored and len(typed) == len(stored) == count:
         draft.set({_TYPES: typed})
