@@ -231,6 +231,14 @@ def test_a_full_context_loses_images_whole(can_shift: bool, picture: Picture) ->
     assert reply.text[: room + 1] == question.continuation(room + 1)
 
 
+def test_a_short_image_is_read_again_by_batches_of_one() -> None:
+    """As it lies behind what a context that can't shift has lost."""
+    backend = FakeBackend(n_ctx=32, n_batch=1, can_shift=False)
+    question = Question("x" * 20, make_picture(1, 4), "!")
+    reply = question.ask(Desk(backend, n_slots=1), num_predict=12, num_keep=4)
+    assert (reply.end.reason, reply.end.eval_count) == ("length", 12)
+
+
 def test_a_prompt_with_images_is_not_scored() -> None:
     failed = Question("see ", CAT).ask(Desk(FakeBackend()), score_prompt=True).failed
     assert failed is not None
