@@ -201,22 +201,45 @@ def test_a_finished_sequence_holds_no_embeddings() -> None:
 # --- what doesn't fit ---------------------------------------------------------------------------
 
 
-def test_a_prompt_that_is_cut_loses_images_whole() -> None:
-    question = Question("see ", CAT, " and " + "x" * 50)
-    reply = question.ask(Desk(FakeBackend(n_ctx=64)), num_keep=8)
-    kept = Question("see ", " and " + "x" * 50)
-    assert reply.text[:1] == kept.continuation(1)
-    assert (reply.end.dropped_count, reply.end.prompt_count) == (9, 60)
-
-
-def test_an_image_that_ends_a_prompt_for_which_there_is_no_room_is_refused() -> None:
-    question = Question("x" * 10, make_picture(1, 60))
-    failed = question.ask(Desk(FakeBackend(n_ctx=64))).failed
+def refusal(question: Question, num_keep: int = 4) -> str:
+    failed = question.ask(Desk(FakeBackend(n_ctx=64)), num_keep=num_keep).failed
     assert failed is not None
-    assert (failed.status, failed.message) == (
-        400,
-        "the image at the end of the prompt exceeds the context length",
+    assert failed.status == 400
+    return failed.message
+
+
+@pytest.mark.parametrize(
+    ("parts", "num_keep", "kept"),
+    [
+        (("x" * 50, CAT, " and?"), 8, ("x" * 49, CAT, " and?")),
+        (("see ", CAT, "x" * 51), 13, ("see ", CAT, "x" * 50)),
+    ],
+    ids=["before the image", "behind"],
+)
+def test_a_prompt_is_cut_beside_its_images(
+    parts: tuple[str | Picture, ...], num_keep: int, kept: tuple[str | Picture, ...]
+) -> None:
+    desk = Desk(FakeBackend(n_ctx=64))
+    reply = Question(*parts).ask(desk, num_predict=1, num_keep=num_keep)
+    assert reply.text == Question(*kept).continuation(1)
+    assert (reply.end.dropped_count, reply.end.prompt_count) == (1, 64)
+
+
+@pytest.mark.parametrize("num_keep", [0, 4, 8, 12])
+def test_a_prompt_is_not_cut_where_an_image_is(num_keep: int) -> None:
+    """Else the model would answer without having seen it."""
+    assert refusal(Question("see ", CAT, " and " + "x" * 60), num_keep) == (
+        "the prompt takes 79 tokens, 9 of them for images, and can't be cut to fit the context of 64"
     )
+
+
+def test_an_image_for_which_there_is_no_room_is_refused() -> None:
+    for question, size in (
+        (Question("x" * 10, make_picture(1, 60)), 60),
+        (Question(make_picture(1, 64), "!"), 64),
+        (Question("see ", CAT, make_picture(2, 90), " what?"), 99),
+    ):
+        assert f" tokens, {size} of them for images, and can't be cut" in refusal(question)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def _opened(data: bytes) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     """Unlike Pillow's ``exif_transpose``, which writes all that a camera noted anew, and fails if
     there is anything odd in it."""
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
 
 

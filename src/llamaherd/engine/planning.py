@@ -115,7 +115,7 @@ class Planner:
         return len(run)
 
     def _plan_picture(self, sequence: Sequence, writing: int) -> None:
-        """Fill the batch with an image, or with as much of it as ``writing`` other replies can bear."""
+        """Fill the batch with an image, or as much of it as ``writing`` other replies can bear."""
         slot = sequence.slot
         stretch = slot.ahead
         assert stretch is not None
