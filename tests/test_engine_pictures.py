@@ -229,7 +229,8 @@ def test_a_prompt_is_cut_beside_its_images(
 def test_a_prompt_is_not_cut_where_an_image_is(num_keep: int) -> None:
     """Else the model would answer without having seen it."""
     assert refusal(Question("see ", CAT, " and " + "x" * 60), num_keep) == (
-        "the prompt takes 79 tokens, 9 of them for images, and can't be cut to fit the context of 64"
+        "the prompt takes 79 tokens, 9 of them for images, and can't be cut to fit the context of"
+        " 64"
     )
 
 
