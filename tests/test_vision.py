@@ -18,6 +18,7 @@ from llamaherd.engine.vision import Viewer
 from llamaherd.errors import LoadError, PromptError
 from llamaherd.llama.backend import Outline, Pixels
 from llamaherd.llama.loader import LoadedModel, ModelSpec, load
+from llamaherd.llama.vision import Projector
 from llamaherd.runner.protocol import Generate, Placed
 from tests.support.engine import GREEDY, Desk, Reply
 from tests.support.models import write_model
@@ -279,6 +280,34 @@ def test_an_unsuitable_projector_is_named(
     with pytest.raises(LoadError, match=reason) as caught:
         loaded(model, projector)
     assert caught.value.message.startswith(f"unable to load projector {projector}: ")
+
+
+def test_a_projector_is_freed_where_the_model_fails_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    close = Projector.close
+
+    def watched(projector: Projector) -> None:
+        close(projector)
+        closed.append(projector)
+
+    monkeypatch.setattr(Projector, "close", watched)
+    adapter = tmp_path / "adapter.gguf"
+    adapter.write_bytes(b"GGUF")
+    files = write_vision_model(tmp_path, "llava")
+    spec = ModelSpec(
+        model=files.model,
+        projector=files.projector,
+        adapters=[adapter],
+        n_ctx=64,
+        n_slots=1,
+        n_batch=64,
+        threads=1,
+    )
+    with pytest.raises(LoadError, match="unable to load adapter"):
+        load(spec, lambda _: None)
+    assert len(closed) == 1
 
 
 def test_the_projector_counts_in_the_memory(room: Room, eyes: Eyes) -> None:

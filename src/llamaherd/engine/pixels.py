@@ -96,6 +96,7 @@ def _in_colours(image: Image.Image) -> Image.Image:
         # Pillow would cut greys of 16 bits off at 255.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        # Pillow would copy an image that is so already.
+        return image if image.mode == "RGB" else image.convert("RGB")
     ground = Image.new("RGBA", image.size, _BACKGROUND)
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
