@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from llamaherd.engine.pictures import Parts, Picture
-from llamaherd.engine.vision import Viewer
+from llamaherd.engine.vision import Viewer, most_cells
 from llamaherd.errors import LoadError, PromptError
 from llamaherd.llama.backend import Outline, Pixels
 from llamaherd.llama.loader import LoadedModel, ModelSpec, load
@@ -212,6 +212,21 @@ def test_an_image_that_takes_too_much_is_made_smaller(eyes: Eyes, room: Room) ->
         assert bound <= 100 < free
     else:
         assert bound == free, "as many for every size, or for every size that large"
+
+
+def test_also_one_that_no_batch_takes(tmp_path: Path) -> None:
+    """An encoder's images of any size may be such that all of one must be evaluated together."""
+    files = write_vision_model(tmp_path, "qwen2vl")
+    model = loaded(files.model, files.projector, n_batch=64)
+    assert model.projector is not None
+    assert most_cells(model.projector, 256, 64) == 128
+    model.projector.mutual = True
+    room = Room(model)
+    question = Question(f"Once {MARKER} upon a time", [picture(1, 600, 400)], LENGTH)
+    assert "a larger num_batch is needed" in str(room.desk.ask(*room.read(question, 1)).failed)
+    room.viewer = Viewer(model.projector, most_cells(model.projector, 256, 64))
+    assert room.desk.ask(*room.read(question, 2)).end.prompt_count <= 64 + 5
+    model.close()
 
 
 def test_also_one_that_the_encoder_bounds_by_itself(tmp_path: Path) -> None:
