@@ -33,9 +33,9 @@ from llamaherd.llama.memory import MemoryUse, memory_use
 from tests.support.models import (
     write_adapter,
     write_model,
-    write_recurrent_model,
     write_sliding_window_model,
 )
+from tests.support.recurrent_models import write_recurrent_model
 
 
 @pytest.fixture(scope="module")

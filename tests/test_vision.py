@@ -13,17 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from llamaherd.engine.pictures import Parts, Picture
+from llamaherd.engine.pictures import Picture
 from llamaherd.engine.vision import Viewer, most_cells
 from llamaherd.errors import LoadError, PromptError
 from llamaherd.llama.backend import Outline, Pixels
-from llamaherd.llama.loader import LoadedModel, ModelSpec, load
+from llamaherd.llama.loader import ModelSpec, load
 from llamaherd.llama.vision import Projector
-from llamaherd.runner.protocol import Generate, Placed
-from tests.support.engine import GREEDY, Desk, Reply
 from tests.support.models import write_model
 from tests.support.mtmd_oracle import MARKER, Answer, Question, ask_oracle
 from tests.support.pictures import picture, png
+from tests.support.room import Room, check, loaded
 from tests.support.vision import KINDS, Kind, VisionModel, write_projector, write_vision_model
 
 CAT, DOG = picture(1), picture(2)
@@ -57,47 +56,6 @@ def eyes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Eyes(kind, files, dict(zip(QUESTIONS, answers, strict=True)))
 
 
-def loaded(model: Path, projector: Path, n_batch: int = 64) -> LoadedModel:
-    spec = ModelSpec(
-        model=model, projector=projector, n_ctx=256, n_slots=3, n_batch=n_batch, threads=1
-    )
-    return load(spec, lambda _: None)
-
-
-class Room:
-    """An engine with its model and viewer, and desks for questions by name."""
-
-    def __init__(self, model: LoadedModel) -> None:
-        assert model.projector is not None
-        self.model = model
-        self.viewer = Viewer(model.projector, most_cells=128)
-        self.desk = Desk(model.backend, n_slots=3)
-
-    def read(self, question: Question, number: int) -> tuple[Generate, list[Parts]]:
-        """As the server does it: texts between images are tokenized one by one."""
-        tokens: list[int] = []
-        placed: list[Placed] = []
-        images = iter(question.images)
-        for index, text in enumerate(question.prompt.split(MARKER)):
-            if index:
-                image = next(images)
-                placed.append(
-                    Placed(len(tokens), image if isinstance(image, bytes) else png(image))
-                )
-            tokens += self.model.backend.vocabulary.tokenize(
-                text, add_special=index == 0, parse_special=True
-            )
-        request = Generate(number, tokens, GREEDY, LENGTH, images=placed)
-        return request, [self.viewer.see(each.image) for each in placed]
-
-    def tokenize(self, text: str, *, opens: bool) -> list[int]:
-        vocabulary = self.model.backend.vocabulary
-        return vocabulary.tokenize(text, add_special=opens, parse_special=True)
-
-    def ask(self, name: str, number: int = 1) -> Reply:
-        return self.desk.ask(*self.read(QUESTIONS[name], number))
-
-
 @pytest.fixture
 def room(eyes: Eyes) -> Iterator[Room]:
     model = loaded(eyes.files.model, eyes.files.projector)
@@ -105,16 +63,9 @@ def room(eyes: Eyes) -> Iterator[Room]:
     model.close()
 
 
-def check(reply: Reply, answer: Answer) -> None:
-    tokens = reply.end.tokens
-    assert tokens == answer.tokens[: len(tokens)], "the oracle goes on after a token that ends"
-    assert len(tokens) == LENGTH or reply.end.reason == "stop"
-    assert reply.end.prompt_count == answer.n_tokens
-
-
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_replies_are_those_of_llama_cpp(eyes: Eyes, room: Room, name: str) -> None:
-    check(room.ask(name), eyes.answers[name])
+    check(room.ask(QUESTIONS[name]), eyes.answers[name])
 
 
 def test_also_all_at_once(eyes: Eyes, room: Room) -> None:
@@ -130,20 +81,20 @@ def test_also_in_small_pieces(eyes: Eyes) -> None:
     model = loaded(eyes.files.model, eyes.files.projector, n_batch=9)
     room = Room(model)
     for name in QUESTIONS:
-        check(room.ask(name), eyes.answers[name])
+        check(room.ask(QUESTIONS[name]), eyes.answers[name])
     model.close()
 
 
 def test_a_conversation_reads_its_image_once(eyes: Eyes, room: Room) -> None:
-    first = room.ask("a cat")
-    reply = room.ask("more of the cat", 2)
+    first = room.ask(QUESTIONS["a cat"])
+    reply = room.ask(QUESTIONS["more of the cat"], 2)
     check(reply, eyes.answers["more of the cat"])
     assert reply.end.cached_count >= first.end.prompt_count
 
 
 def test_images_are_never_confused(eyes: Eyes, room: Room) -> None:
     for number, name in enumerate(["a cat", "a dog", "a cat", "two", "a dog"]):
-        check(room.ask(name, number), eyes.answers[name])
+        check(room.ask(QUESTIONS[name], number), eyes.answers[name])
 
 
 # --- looking ------------------------------------------------------------------------------------
