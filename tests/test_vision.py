@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from llamaherd.engine.failures import failure_of
 from llamaherd.engine.pictures import Picture
 from llamaherd.engine.vision import Viewer, most_cells
 from llamaherd.errors import LoadError, PromptError
-from llamaherd.llama.backend import Outline, Pixels
+from llamaherd.llama import vision
+from llamaherd.llama.backend import EncodeFailed, Outline, Pixels
 from llamaherd.llama.loader import ModelSpec, load
 from llamaherd.llama.vision import Projector
 from tests.support.models import write_model
@@ -195,6 +197,18 @@ def test_what_no_shrinking_makes_small_enough_stays_as_it_is(room: Room) -> None
     assert room.model.projector is not None
     whole = room.viewer.count(png(CAT))
     assert 1 < Viewer(room.model.projector, most_cells=1).count(png(CAT)) <= whole
+
+
+def test_an_encoder_that_fails_is_no_fault_of_the_image(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an accelerator has no memory left; later there may be some."""
+    with monkeypatch.context() as patch:
+        patch.setattr(vision._M, "mtmd_encode_chunk", lambda *_: 1)
+        with pytest.raises(EncodeFailed, match="could not encode an image: ") as caught:
+            room.viewer.see(png(CAT))
+    assert failure_of(1, caught.value).status == 500
+    assert room.viewer.see(png(CAT))
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 1), (1, 300), (300, 1), (27, 29)])

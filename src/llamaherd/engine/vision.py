@@ -80,7 +80,7 @@ class Viewer:
         return self._counts[digest]
 
     def see(self, image: bytes) -> Parts:
-        """What the model is shown for an image; raises as ``count``."""
+        """What the model is shown for an image; raises as ``count``, and ``EncodeFailed``."""
         digest = hashlib.sha256(image).digest()
         seen = self._seen.get(digest)
         if seen is None:

@@ -45,6 +45,10 @@ class UnusableImage(ValueError):
     """An image that a model can't be shown, because of its size for example."""
 
 
+class EncodeFailed(Exception):
+    """The library could not compute the embeddings of an image."""
+
+
 class InvalidText(ValueError):
     """A text that the vocabulary can't represent."""
 
@@ -277,4 +281,4 @@ class VisionBackend(Protocol):
         """What stands for an image: tokens, and runs of embeddings. Raises ``UnusableImage``."""
 
     def encode(self, outline: Outline) -> Embeddings:
-        """The embeddings of a run. Raises ``UnusableImage``."""
+        """The embeddings of a run. Raises ``EncodeFailed``."""
