@@ -142,6 +142,19 @@ def test_an_aborted_piece_is_read_again() -> None:
     assert desk.finish()[1].text == question.continuation(6)
 
 
+@pytest.mark.parametrize("picture", [CAT, WHOLE, GRID], ids=["row", "mutual", "grid"])
+def test_an_image_that_was_read_whole_survives_an_abort_behind_it(picture: Picture) -> None:
+    backend = FakeBackend()
+    desk = Desk(backend, n_slots=1)
+    question = Question("see ", picture, " what?")
+    question.submit(desk, 1)
+    while not backend.shown:
+        desk.engine.step()
+    backend.failures.append(DecodeAborted)
+    assert desk.finish()[1].text == question.continuation(6)
+    assert len(backend.shown) == 1
+
+
 # --- the prefix cache ---------------------------------------------------------------------------
 
 

@@ -351,7 +351,8 @@ def test_a_sequence_shifts_in_place(backend: LlamaBackend) -> None:
     evaluate(backend, TOKENS)
     backend.shift(0, 1, 2)
     assert backend.can_truncate(0, 3)
-    assert not backend.can_truncate(0, 4)
+    with pytest.raises(DecodeFailed):
+        evaluate(backend, [300], 4)
     assert evaluate(backend, [300], 3) > 0
 
 

@@ -87,6 +87,19 @@ def test_also_in_small_pieces(eyes: Eyes) -> None:
     model.close()
 
 
+def test_also_when_every_third_step_is_given_up(eyes: Eyes, room: Room) -> None:
+    """As when others are cancelled: what was read before stays, or this would never end."""
+    engine = room.desk.engine
+    for number, (name, question) in enumerate(QUESTIONS.items()):
+        engine.submit(*room.read(question, number))
+        for step in range(3 * LENGTH + 30):
+            if step % 3 == 1:
+                room.model.backend.abort()
+            engine.step()
+        assert not engine.busy
+        check(room.desk.replies[number], eyes.answers[name])
+
+
 def test_a_conversation_reads_its_image_once(eyes: Eyes, room: Room) -> None:
     first = room.ask(QUESTIONS["a cat"])
     reply = room.ask(QUESTIONS["more of the cat"], 2)

@@ -200,6 +200,7 @@ class Backend(Protocol):
     def can_truncate(self, slot: int, length: int) -> bool:
         """Whether the sequence can go back to its first ``length`` positions.
 
+        It may end before: with M-RoPE the last cell of an image isn't at the last of its positions.
         Recurrent and hybrid models can't forget, and a sliding window has lost what is behind it.
         """
 
