@@ -19,7 +19,8 @@ from llamaherd.runner.protocol import Embed, Generate
 from tests.support.encoders import CONTEXT, FIRST, LAST, MEAN, RANK, spelled, write_encoder
 from tests.support.engine import GREEDY, Desk
 from tests.support.evaluate import evaluate
-from tests.support.models import write_model, write_recurrent_model, write_sliding_window_model
+from tests.support.models import write_model, write_sliding_window_model
+from tests.support.recurrent_models import write_recurrent_model
 from tests.support.vectors import Answer, EmbeddingDesk, FakeVectors
 
 BOTH = pytest.mark.parametrize("whole", [True, False], ids=["whole", "in pieces"])

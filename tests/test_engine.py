@@ -11,7 +11,8 @@ from llamaherd.llama.binding import LlamaBackend
 from llamaherd.llama.loader import ModelSpec, load
 from llamaherd.runner.protocol import Generate, Sampling
 from tests.support.engine import GREEDY, Desk, Reply
-from tests.support.models import write_model, write_recurrent_model, write_sliding_window_model
+from tests.support.models import write_model, write_sliding_window_model
+from tests.support.recurrent_models import write_recurrent_model
 
 PROMPTS = [
     "Once upon a time",

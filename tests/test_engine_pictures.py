@@ -142,6 +142,19 @@ def test_an_aborted_piece_is_read_again() -> None:
     assert desk.finish()[1].text == question.continuation(6)
 
 
+@pytest.mark.parametrize("picture", [CAT, WHOLE, GRID], ids=["row", "mutual", "grid"])
+def test_an_image_that_was_read_whole_survives_an_abort_behind_it(picture: Picture) -> None:
+    backend = FakeBackend()
+    desk = Desk(backend, n_slots=1)
+    question = Question("see ", picture, " what?")
+    question.submit(desk, 1)
+    while not backend.shown:
+        desk.engine.step()
+    backend.failures.append(DecodeAborted)
+    assert desk.finish()[1].text == question.continuation(6)
+    assert len(backend.shown) == 1
+
+
 # --- the prefix cache ---------------------------------------------------------------------------
 
 
@@ -201,22 +214,46 @@ def test_a_finished_sequence_holds_no_embeddings() -> None:
 # --- what doesn't fit ---------------------------------------------------------------------------
 
 
-def test_a_prompt_that_is_cut_loses_images_whole() -> None:
-    question = Question("see ", CAT, " and " + "x" * 50)
-    reply = question.ask(Desk(FakeBackend(n_ctx=64)), num_keep=8)
-    kept = Question("see ", " and " + "x" * 50)
-    assert reply.text[:1] == kept.continuation(1)
-    assert (reply.end.dropped_count, reply.end.prompt_count) == (9, 60)
-
-
-def test_an_image_that_ends_a_prompt_for_which_there_is_no_room_is_refused() -> None:
-    question = Question("x" * 10, make_picture(1, 60))
-    failed = question.ask(Desk(FakeBackend(n_ctx=64))).failed
+def refusal(question: Question, num_keep: int = 4) -> str:
+    failed = question.ask(Desk(FakeBackend(n_ctx=64)), num_keep=num_keep).failed
     assert failed is not None
-    assert (failed.status, failed.message) == (
-        400,
-        "the image at the end of the prompt exceeds the context length",
+    assert failed.status == 400
+    return failed.message
+
+
+@pytest.mark.parametrize(
+    ("parts", "num_keep", "kept"),
+    [
+        (("x" * 50, CAT, " and?"), 8, ("x" * 49, CAT, " and?")),
+        (("see ", CAT, "x" * 51), 13, ("see ", CAT, "x" * 50)),
+    ],
+    ids=["before the image", "behind"],
+)
+def test_a_prompt_is_cut_beside_its_images(
+    parts: tuple[str | Picture, ...], num_keep: int, kept: tuple[str | Picture, ...]
+) -> None:
+    desk = Desk(FakeBackend(n_ctx=64))
+    reply = Question(*parts).ask(desk, num_predict=1, num_keep=num_keep)
+    assert reply.text == Question(*kept).continuation(1)
+    assert (reply.end.dropped_count, reply.end.prompt_count) == (1, 64)
+
+
+@pytest.mark.parametrize("num_keep", [0, 4, 8, 12])
+def test_a_prompt_is_not_cut_where_an_image_is(num_keep: int) -> None:
+    """Else the model would answer without having seen it."""
+    assert refusal(Question("see ", CAT, " and " + "x" * 60), num_keep) == (
+        "the prompt takes 79 tokens, 9 of them for images, and can't be cut to fit the context of"
+        " 64"
     )
+
+
+def test_an_image_for_which_there_is_no_room_is_refused() -> None:
+    for question, size in (
+        (Question("x" * 10, make_picture(1, 60)), 60),
+        (Question(make_picture(1, 64), "!"), 64),
+        (Question("see ", CAT, make_picture(2, 90), " what?"), 99),
+    ):
+        assert f" tokens, {size} of them for images, and can't be cut" in refusal(question)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +266,14 @@ def test_a_full_context_loses_images_whole(can_shift: bool, picture: Picture) ->
     assert (reply.end.reason, reply.end.eval_count) == ("length", 40)
     room = 32 - reply.end.prompt_count
     assert reply.text[: room + 1] == question.continuation(room + 1)
+
+
+def test_a_short_image_is_read_again_by_batches_of_one() -> None:
+    """As it lies behind what a context that can't shift has lost."""
+    backend = FakeBackend(n_ctx=32, n_batch=1, can_shift=False)
+    question = Question("x" * 20, make_picture(1, 4), "!")
+    reply = question.ask(Desk(backend, n_slots=1), num_predict=12, num_keep=4)
+    assert (reply.end.reason, reply.end.eval_count) == ("length", 12)
 
 
 def test_a_prompt_with_images_is_not_scored() -> None:

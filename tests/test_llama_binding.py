@@ -33,9 +33,9 @@ from llamaherd.llama.memory import MemoryUse, memory_use
 from tests.support.models import (
     write_adapter,
     write_model,
-    write_recurrent_model,
     write_sliding_window_model,
 )
+from tests.support.recurrent_models import write_recurrent_model
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +351,8 @@ def test_a_sequence_shifts_in_place(backend: LlamaBackend) -> None:
     evaluate(backend, TOKENS)
     backend.shift(0, 1, 2)
     assert backend.can_truncate(0, 3)
-    assert not backend.can_truncate(0, 4)
+    with pytest.raises(DecodeFailed):
+        evaluate(backend, [300], 4)
     assert evaluate(backend, [300], 3) > 0
 
 

@@ -67,6 +67,13 @@ def test_no_picture_is_cut() -> None:
     assert ends == [0, 1, 5, 5, 5, 5, 6, 9, 9, 9, 10]
 
 
+def test_what_a_cut_would_touch() -> None:
+    within, beside = [(0, 2), (1, 2), (2, 4), (4, 6), (4, 7), (0, 10), (5, 7)], [(0, 1), (5, 6)]
+    assert all(PICTURES.any_in(start, end) for start, end in within)
+    assert not any(PICTURES.any_in(start, end) for start, end in [*beside, (9, 10)])
+    assert not NO_PICTURES.any_in(0, 9)
+
+
 def test_what_is_kept_of_a_finished_sequence_has_no_embeddings_any_more() -> None:
     first = PICTURES.first(6)
     assert first.at(1) is not None

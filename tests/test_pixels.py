@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from llamaherd.engine import pixels
 from llamaherd.engine.pixels import read_pixels, shrunk
@@ -68,17 +68,28 @@ def test_what_is_transparent_is_white() -> None:
     assert read_pixels(encoded(image, "PNG")).tolist() == [[[255, 255, 255], [10, 20, 30]]]
 
 
-def test_photographs_are_turned_as_they_say() -> None:
+@pytest.mark.parametrize("orientation", range(10))
+def test_photographs_are_turned_as_they_say(orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned by a quarter
-    found = read_pixels(encoded(SMALL_IMAGE, "PNG", exif=exif))
-    assert np.array_equal(found, np.rot90(SMALL, -1))
+    exif[0x0112] = orientation
+    data = encoded(SMALL_IMAGE, "PNG", exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(read_pixels(data), expected)
+    assert (expected.shape[0] == 3) == (5 <= orientation <= 8)
 
 
-def test_of_an_animation_the_first_frame_counts() -> None:
-    frames = [SMALL_IMAGE, Image.new("RGB", (3, 2))]
-    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert np.array_equal(read_pixels(data), SMALL)
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_whatever_else_a_camera_notes_does_not_matter(form: str) -> None:
+    """A resolution of text, which Pillow reads and can't write."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "AB"
+    notes = exif.tobytes()
+    assert notes.count(b"\x01\x0f\x00\x02") == 1
+    notes = notes.replace(b"\x01\x0f\x00\x02", b"\x01\x1a\x00\x02")
+    image = Image.fromarray(picture(1, 64, 48))
+    assert read_pixels(encoded(image, form, exif=notes)).shape == (64, 48, 3)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +107,14 @@ def test_what_is_no_image_is_refused(data: bytes, reason: str) -> None:
     with pytest.raises(PromptError, match=reason) as caught:
         read_pixels(data)
     assert caught.value.message.startswith("invalid image: ")
+
+
+def test_colours_by_number_without_a_list_of_them_are_refused() -> None:
+    data = encoded(SMALL_IMAGE.convert("P"), "PNG")
+    start = data.index(b"PLTE") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4])
+    with pytest.raises(PromptError, match="invalid image: "):
+        read_pixels(data[:start] + data[end:])
 
 
 def test_an_image_that_would_take_too_much_memory_is_refused_unread(

@@ -160,6 +160,14 @@ class TestAccelerators:
         assert placed.load.gpu_layers == 0
         assert placed.estimate.vram == 0
 
+    def test_a_projector_is_there_as_a_whole_where_any_layer_is(self) -> None:
+        sees = replace(LLAMA_1B, weights=LLAMA_1B.weights + 800 * MIB, projector=800 * MIB)
+        blind = self.place(4 * GIB, num_gpu=1).estimate
+        one = place(sees, machine=self.ONE, room=Memory(16 * GIB, 4 * GIB), num_gpu=1).estimate
+        assert one.vram - blind.vram == 800 * MIB
+        none = place(sees, machine=self.ONE, room=Memory(16 * GIB, 1200 * MIB)).load
+        assert none.gpu_layers == 0
+
     def test_the_request_wins(self) -> None:
         assert self.place(4 * GIB, num_gpu=5).load.gpu_layers == 5
         assert self.place(4 * GIB, num_gpu=0).load.gpu_layers == 0
@@ -273,6 +281,12 @@ class TestMemory:
         mapped, copied = place().estimate, place(use_mmap=False).estimate
         assert copied.pinned - mapped.pinned == LLAMA_1B.weights
         assert mapped.memory == copied.memory
+
+    def test_a_projector_is_never_mapped(self) -> None:
+        sees = replace(LLAMA_1B, weights=LLAMA_1B.weights + MIB, projector=MIB)
+        assert place(sees).estimate.pinned - place().estimate.pinned == MIB
+        copied = place(sees, use_mmap=False).estimate
+        assert copied.pinned - place(use_mmap=False).estimate.pinned == MIB
 
     @given(
         layers=st.integers(0, 100),

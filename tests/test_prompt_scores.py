@@ -17,7 +17,8 @@ from llamaherd.llama.loader import ModelSpec, load
 from llamaherd.runner.protocol import Generate, Sampling
 from tests.support.backend import END, VOCABULARY, FakeBackend, encode, write_letters
 from tests.support.engine import GREEDY, Desk, Reply
-from tests.support.models import write_model, write_recurrent_model, write_sliding_window_model
+from tests.support.models import write_model, write_sliding_window_model
+from tests.support.recurrent_models import write_recurrent_model
 
 TEXT = "Once upon a time there was a little girl who had a dog and a cat"
 

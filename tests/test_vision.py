@@ -13,16 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from llamaherd.engine.pictures import Parts, Picture
-from llamaherd.engine.vision import Viewer
+from llamaherd.engine.failures import failure_of
+from llamaherd.engine.pictures import Picture
+from llamaherd.engine.vision import Viewer, most_cells
 from llamaherd.errors import LoadError, PromptError
-from llamaherd.llama.backend import Outline, Pixels
-from llamaherd.llama.loader import LoadedModel, ModelSpec, load
-from llamaherd.runner.protocol import Generate, Placed
-from tests.support.engine import GREEDY, Desk, Reply
+from llamaherd.llama import vision
+from llamaherd.llama.backend import EncodeFailed, Outline, Pixels
+from llamaherd.llama.loader import ModelSpec, load
+from llamaherd.llama.vision import Projector
 from tests.support.models import write_model
 from tests.support.mtmd_oracle import MARKER, Answer, Question, ask_oracle
 from tests.support.pictures import picture, png
+from tests.support.room import Room, check, loaded
 from tests.support.vision import KINDS, Kind, VisionModel, write_projector, write_vision_model
 
 CAT, DOG = picture(1), picture(2)
@@ -56,47 +58,6 @@ def eyes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Eyes(kind, files, dict(zip(QUESTIONS, answers, strict=True)))
 
 
-def loaded(model: Path, projector: Path, n_batch: int = 64) -> LoadedModel:
-    spec = ModelSpec(
-        model=model, projector=projector, n_ctx=256, n_slots=3, n_batch=n_batch, threads=1
-    )
-    return load(spec, lambda _: None)
-
-
-class Room:
-    """An engine with its model and viewer, and desks for questions by name."""
-
-    def __init__(self, model: LoadedModel) -> None:
-        assert model.projector is not None
-        self.model = model
-        self.viewer = Viewer(model.projector, most_cells=128)
-        self.desk = Desk(model.backend, n_slots=3)
-
-    def read(self, question: Question, number: int) -> tuple[Generate, list[Parts]]:
-        """As the server does it: texts between images are tokenized one by one."""
-        tokens: list[int] = []
-        placed: list[Placed] = []
-        images = iter(question.images)
-        for index, text in enumerate(question.prompt.split(MARKER)):
-            if index:
-                image = next(images)
-                placed.append(
-                    Placed(len(tokens), image if isinstance(image, bytes) else png(image))
-                )
-            tokens += self.model.backend.vocabulary.tokenize(
-                text, add_special=index == 0, parse_special=True
-            )
-        request = Generate(number, tokens, GREEDY, LENGTH, images=placed)
-        return request, [self.viewer.see(each.image) for each in placed]
-
-    def tokenize(self, text: str, *, opens: bool) -> list[int]:
-        vocabulary = self.model.backend.vocabulary
-        return vocabulary.tokenize(text, add_special=opens, parse_special=True)
-
-    def ask(self, name: str, number: int = 1) -> Reply:
-        return self.desk.ask(*self.read(QUESTIONS[name], number))
-
-
 @pytest.fixture
 def room(eyes: Eyes) -> Iterator[Room]:
     model = loaded(eyes.files.model, eyes.files.projector)
@@ -104,16 +65,9 @@ def room(eyes: Eyes) -> Iterator[Room]:
     model.close()
 
 
-def check(reply: Reply, answer: Answer) -> None:
-    tokens = reply.end.tokens
-    assert tokens == answer.tokens[: len(tokens)], "the oracle goes on after a token that ends"
-    assert len(tokens) == LENGTH or reply.end.reason == "stop"
-    assert reply.end.prompt_count == answer.n_tokens
-
-
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_replies_are_those_of_llama_cpp(eyes: Eyes, room: Room, name: str) -> None:
-    check(room.ask(name), eyes.answers[name])
+    check(room.ask(QUESTIONS[name]), eyes.answers[name])
 
 
 def test_also_all_at_once(eyes: Eyes, room: Room) -> None:
@@ -129,20 +83,33 @@ def test_also_in_small_pieces(eyes: Eyes) -> None:
     model = loaded(eyes.files.model, eyes.files.projector, n_batch=9)
     room = Room(model)
     for name in QUESTIONS:
-        check(room.ask(name), eyes.answers[name])
+        check(room.ask(QUESTIONS[name]), eyes.answers[name])
     model.close()
 
 
+def test_also_when_every_third_step_is_given_up(eyes: Eyes, room: Room) -> None:
+    """As when others are cancelled: what was read before stays, or this would never end."""
+    engine = room.desk.engine
+    for number, (name, question) in enumerate(QUESTIONS.items()):
+        engine.submit(*room.read(question, number))
+        for step in range(3 * LENGTH + 30):
+            if step % 3 == 1:
+                room.model.backend.abort()
+            engine.step()
+        assert not engine.busy
+        check(room.desk.replies[number], eyes.answers[name])
+
+
 def test_a_conversation_reads_its_image_once(eyes: Eyes, room: Room) -> None:
-    first = room.ask("a cat")
-    reply = room.ask("more of the cat", 2)
+    first = room.ask(QUESTIONS["a cat"])
+    reply = room.ask(QUESTIONS["more of the cat"], 2)
     check(reply, eyes.answers["more of the cat"])
     assert reply.end.cached_count >= first.end.prompt_count
 
 
 def test_images_are_never_confused(eyes: Eyes, room: Room) -> None:
     for number, name in enumerate(["a cat", "a dog", "a cat", "two", "a dog"]):
-        check(room.ask(name, number), eyes.answers[name])
+        check(room.ask(QUESTIONS[name], number), eyes.answers[name])
 
 
 # --- looking ------------------------------------------------------------------------------------
@@ -213,6 +180,21 @@ def test_an_image_that_takes_too_much_is_made_smaller(eyes: Eyes, room: Room) ->
         assert bound == free, "as many for every size, or for every size that large"
 
 
+def test_also_one_that_no_batch_takes(tmp_path: Path) -> None:
+    """An encoder's images of any size may be such that all of one must be evaluated together."""
+    files = write_vision_model(tmp_path, "qwen2vl")
+    model = loaded(files.model, files.projector, n_batch=64)
+    assert model.projector is not None
+    assert most_cells(model.projector, 256, 64) == 128
+    model.projector.mutual = True
+    room = Room(model)
+    question = Question(f"Once {MARKER} upon a time", [picture(1, 600, 400)], LENGTH)
+    assert "a larger num_batch is needed" in str(room.desk.ask(*room.read(question, 1)).failed)
+    room.viewer = Viewer(model.projector, most_cells(model.projector, 256, 64))
+    assert room.desk.ask(*room.read(question, 2)).end.prompt_count <= 64 + 5
+    model.close()
+
+
 def test_also_one_that_the_encoder_bounds_by_itself(tmp_path: Path) -> None:
     """Of 4 megapixels and of 6 an encoder of Qwen's makes 4096 tokens; fewer only of less."""
     files = write_vision_model(tmp_path, "qwen2vl")
@@ -228,6 +210,18 @@ def test_what_no_shrinking_makes_small_enough_stays_as_it_is(room: Room) -> None
     assert room.model.projector is not None
     whole = room.viewer.count(png(CAT))
     assert 1 < Viewer(room.model.projector, most_cells=1).count(png(CAT)) <= whole
+
+
+def test_an_encoder_that_fails_is_no_fault_of_the_image(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an accelerator has no memory left; later there may be some."""
+    with monkeypatch.context() as patch:
+        patch.setattr(vision._M, "mtmd_encode_chunk", lambda *_: 1)
+        with pytest.raises(EncodeFailed, match="could not encode an image: ") as caught:
+            room.viewer.see(png(CAT))
+    assert failure_of(1, caught.value).status == 500
+    assert room.viewer.see(png(CAT))
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 1), (1, 300), (300, 1), (27, 29)])
@@ -279,6 +273,34 @@ def test_an_unsuitable_projector_is_named(
     with pytest.raises(LoadError, match=reason) as caught:
         loaded(model, projector)
     assert caught.value.message.startswith(f"unable to load projector {projector}: ")
+
+
+def test_a_projector_is_freed_where_the_model_fails_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    close = Projector.close
+
+    def watched(projector: Projector) -> None:
+        close(projector)
+        closed.append(projector)
+
+    monkeypatch.setattr(Projector, "close", watched)
+    adapter = tmp_path / "adapter.gguf"
+    adapter.write_bytes(b"GGUF")
+    files = write_vision_model(tmp_path, "llava")
+    spec = ModelSpec(
+        model=files.model,
+        projector=files.projector,
+        adapters=[adapter],
+        n_ctx=64,
+        n_slots=1,
+        n_batch=64,
+        threads=1,
+    )
+    with pytest.raises(LoadError, match="unable to load adapter"):
+        load(spec, lambda _: None)
+    assert len(closed) == 1
 
 
 def test_the_projector_counts_in_the_memory(room: Room, eyes: Eyes) -> None:

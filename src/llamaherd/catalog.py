@@ -203,7 +203,12 @@ def _shape(gguf: GGUF, stored: StoredModel, parts: Parts) -> ModelShape:
     """Adapters and a projector are loaded beside the weights."""
     adapters = (layer.size for layer in stored.layers if layer.media_type == MediaType.ADAPTER)
     weights = parts.text_bytes + parts.projector_bytes + sum(adapters)
-    return replace(ModelShape.of(gguf), weights=weights, mapped=parts.mapped)
+    return replace(
+        ModelShape.of(gguf),
+        weights=weights,
+        mapped=parts.mapped,
+        projector=parts.projector_bytes,
+    )
 
 
 def _capabilities(gguf: GGUF, template: PromptTemplate, parts: Parts) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ The HTTP status and the message live with the exception, never in the routes::
     │   ├── Unsupported             400  the model lacks a capability
     │   ├── FormatError             400  a form of the reply that can't be kept
     │   └── PromptError             400  this text can't go to this model
-    │       └── ContextExceeded     400  nor any of its length
+    │       ├── ContextExceeded     400  nor any of its length
+    │       └── ImagesExceedContext 400  nor can it be cut, for its images
     ├── Forbidden                   403  Host or Origin not allowed
     ├── NotFound                    404
     │   └── ModelNotFound           404
@@ -94,6 +95,17 @@ class ContextExceeded(PromptError):
         super().__init__("the input length exceeds the context length")
         self.tokens = tokens
         self.limit = limit
+
+
+class ImagesExceedContext(PromptError):
+    """A prompt of ``tokens`` tokens, of them ``of_images``, of which the context of ``limit`` can't
+    hold enough to show all images."""
+
+    def __init__(self, tokens: int, of_images: int, limit: int) -> None:
+        super().__init__(
+            f"the prompt takes {tokens} tokens, {of_images} of them for images, and can't be cut to"
+            f" fit the context of {limit}"
+        )
 
 
 class Forbidden(LlamaherdError):

@@ -168,20 +168,31 @@ def test_a_reply_goes_on_when_the_context_is_full(server: RunningServer) -> None
     assert found["eval_count"] == 150 or found["done_reason"] == "stop"
 
 
-def test_prompts_longer_than_the_context_are_cut_or_refused(
-    server: RunningServer, sights: Mapping[Kind, Sight]
+@pytest.mark.parametrize("n_ctx", [17, 24], ids=["no room for the image", "nor for the text"])
+@pytest.mark.parametrize("endpoint", ["generate", "chat"])
+def test_prompts_longer_than_the_context_are_refused(
+    server: RunningServer, sights: Mapping[Kind, Sight], endpoint: str, n_ctx: int
 ) -> None:
+    """Where the image would have to go; the messages before it may."""
     size = sights["gemma3"].count("cat")
-    asked = {"prompt": "What is it?", "images": [b64(CAT)], "stream": False, "model": "gemma3"}
-    asked["options"] = {"num_ctx": size - 1}
-    answer = server.post("/api/generate", **asked, truncate=False)
+    asked: dict[str, Any] = {"model": "gemma3", "stream": False, "options": {"num_ctx": n_ctx}}
+    if endpoint == "chat":
+        old = [user("What is it?", DOG), assistant("A dog.")]
+        asked |= {"messages": [*old, user("What is it?", CAT)]}
+    else:
+        asked |= {"prompt": "What is it?", "images": [b64(CAT)]}
+    answer = server.post(f"/api/{endpoint}", **asked, truncate=False)
     assert answer.status == 400, answer.text
     assert answer.json()["error"] == "the input length exceeds the context length"
-    answer = server.post("/api/generate", **asked)
-    assert answer.status == 200, answer.text
-    assert answer.json()["prompt_eval_count"] < size
+    answer = server.post(f"/api/{endpoint}", **asked)
+    assert answer.status == 400, answer.text
+    assert answer.json()["error"] == (
+        f"the prompt takes {size} tokens, 18 of them for images, and can't be cut to fit the"
+        f" context of {n_ctx}"
+    )
     asked["options"] = {"num_ctx": size}
-    assert server.post("/api/generate", **asked, truncate=False).status == 200
+    answer = server.post(f"/api/{endpoint}", **asked)
+    assert answer.json()["prompt_eval_count"] == size
 
 
 def test_the_smallest_batches(server: RunningServer, sights: Mapping[Kind, Sight]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from typing import Any
@@ -222,12 +223,20 @@ def test_sizes_that_nobody_expects(server: RunningServer, model: str) -> None:
     assert generate(server, b64(CAT), model=model).status == 200
 
 
-def test_as_many_images_as_one_likes(server: RunningServer) -> None:
-    """Of more than the context can hold the last ones count, as of words."""
-    answer = generate(server, *[b64(CAT)] * 1000, b64(DOG))
-    assert answer.status == 200
-    assert answer.json()["prompt_eval_count"] <= 512
-    answer = generate(server, *[b64(CAT)] * 1000, truncate=False)
+def test_more_images_than_the_context_can_hold(server: RunningServer) -> None:
+    """Of words the last ones would count, but a reply without having seen is none."""
+    images = [*[b64(CAT)] * 1000, b64(DOG)]
+    answer = generate(server, *images)
+    assert answer.status == 400
+    count = re.fullmatch(
+        r"the prompt takes (\d+) tokens, 16016 of them for images, and can't be cut to fit the"
+        r" context of 512",
+        answer.json()["error"],
+    )
+    assert count
+    assert 16016 < int(count[1]) < 16100
+    answer = generate(server, *images, truncate=False)
+    assert answer.status == 400
     assert answer.json()["error"] == "the input length exceeds the context length"
 
 

@@ -75,14 +75,14 @@ def write_model(
     if chat_template is not None:
         keys["tokenizer.chat_template"] = chat_template
     n_extra = len(extra_tokens) + len(control_tokens)
-    types = [*_vocabulary(byte_tokens)[2], *[int(gguf.TokenType.USER_DEFINED)] * n_extra]
-    weights = _Weights(np.random.default_rng(seed), types, n_embd)
+    types = [*vocabulary(byte_tokens)[2], *[int(gguf.TokenType.USER_DEFINED)] * n_extra]
+    weights = Weights(np.random.default_rng(seed), types, n_embd)
     head = n_embd // n_head
     for layer in range(n_layer):
         weights.add_attention(layer, n_embd, head * n_head_kv)
         weights.add_feed_forward(layer, n_ff)
     keys |= metadata or {}
-    return _write(
+    return write_gguf(
         path,
         architecture,
         keys,
@@ -105,7 +105,7 @@ def write_parrot(
     prompts must not end with a piece of the text. All layers pass on what they are given. If it is
     ``endless``, the last piece is written again and again.
     """
-    known = _vocabulary(True)[0]
+    known = vocabulary(True)[0]
     pieces = _pieces(text, step, set(known))
     n_embd = -(-(len(pieces) + 1) // 32) * 32
     # A token's embedding says how many pieces have been written; that column holds what follows.
@@ -122,14 +122,14 @@ def write_parrot(
         "llama.attention.head_count_kv": 2,
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
     }
-    weights = _Weights(np.random.default_rng(0), [], n_embd)
+    weights = Weights(np.random.default_rng(0), [], n_embd)
     weights.add_attention(0, n_embd, n_embd)
     weights.add_feed_forward(0, 32)
     for name in ("attn_output", "ffn_down"):
         weights.tensors[f"blk.0.{name}.weight"][:] = 0
     embeddings = np.eye(n_embd, dtype=np.float32)[places]
     weights.tensors |= {"token_embd.weight": embeddings, "output.weight": output}
-    return _write(path, "llama", keys, weights.tensors, extra_tokens=pieces)
+    return write_gguf(path, "llama", keys, weights.tensors, extra_tokens=pieces)
 
 
 def _pieces(text: str, step: int, known: set[str]) -> list[str]:
@@ -165,8 +165,8 @@ def write_sliding_window_model(
     """
     n_embd, n_head, n_layer, n_ff = 64, 4, 6, 128
     head = n_embd // n_head
-    types = [*_vocabulary(True)[2], *[int(gguf.TokenType.CONTROL)] * len(control_tokens)]
-    weights = _Weights(np.random.default_rng(seed), types, n_embd)
+    types = [*vocabulary(True)[2], *[int(gguf.TokenType.CONTROL)] * len(control_tokens)]
+    weights = Weights(np.random.default_rng(seed), types, n_embd)
     for layer in range(n_layer):
         weights.add_attention(layer, n_embd, n_embd)
         weights.add_feed_forward(layer, n_ff)
@@ -191,42 +191,7 @@ def write_sliding_window_model(
     }
     if chat_template is not None:
         keys["tokenizer.chat_template"] = chat_template
-    return _write(path, "gemma3", keys, weights.tensors, control_tokens=control_tokens)
-
-
-def write_recurrent_model(path: Path, *, n_ctx: int = 512) -> Path:
-    """A model of the mamba architecture, which keeps a state instead of keys and values."""
-    n_embd, n_layer, n_state, n_rank, n_convolution = 64, 2, 16, 4, 4
-    n_inner = 2 * n_embd
-    weights = _Weights(np.random.default_rng(0), _vocabulary(True)[2], n_embd)
-    for layer in range(n_layer):
-        block = f"blk.{layer}."
-        decay = np.tile(-np.arange(1, n_state + 1, dtype=np.float32), (n_inner, 1))
-        weights.tensors |= {
-            f"{block}attn_norm.weight": np.ones(n_embd, np.float32),
-            f"{block}ssm_in.weight": weights.matrix(2 * n_inner, n_embd, 2.0),
-            f"{block}ssm_conv1d.weight": weights.matrix(n_inner, n_convolution),
-            f"{block}ssm_conv1d.bias": np.zeros(n_inner, np.float32),
-            f"{block}ssm_x.weight": weights.matrix(n_rank + 2 * n_state, n_inner, 2.0),
-            f"{block}ssm_dt.weight": weights.matrix(n_inner, n_rank),
-            f"{block}ssm_dt.bias": np.full(n_inner, -2, np.float32),
-            f"{block}ssm_a": decay,
-            f"{block}ssm_d": np.ones(n_inner, np.float32),
-            f"{block}ssm_out.weight": weights.matrix(n_embd, n_inner, 2.0),
-        }
-    keys = {
-        "mamba.context_length": n_ctx,
-        "mamba.embedding_length": n_embd,
-        "mamba.block_count": n_layer,
-        "mamba.feed_forward_length": 0,
-        "mamba.attention.head_count": 0,
-        "mamba.ssm.conv_kernel": n_convolution,
-        "mamba.ssm.inner_size": n_inner,
-        "mamba.ssm.state_size": n_state,
-        "mamba.ssm.time_step_rank": n_rank,
-        "mamba.attention.layer_norm_rms_epsilon": 1e-5,
-    }
-    return _write(path, "mamba", keys, weights.tensors)
+    return write_gguf(path, "gemma3", keys, weights.tensors, control_tokens=control_tokens)
 
 
 def write_adapter(
@@ -246,7 +211,7 @@ def write_adapter(
     ``tensors`` are further ones by shape, rows first; without dimensions, one that goes.
     """
     rank = 4
-    weights = _Weights(np.random.default_rng(seed), [], n_embd)
+    weights = Weights(np.random.default_rng(seed), [], n_embd)
     found: dict[str, npt.NDArray[np.float32]] = {}
     for layer in range(model_layers):
         name = f"blk.{layer}.attn_output.weight"
@@ -266,7 +231,8 @@ def write_adapter(
 
 
 @cache
-def _vocabulary(byte_tokens: bool) -> tuple[list[str], list[float], list[int]]:
+def vocabulary(byte_tokens: bool) -> tuple[list[str], list[float], list[int]]:
+    """The tokens, their scores and their types."""
     table = json.loads(VOCABULARY.read_text())
     rows = list(zip(table["tokens"], table["scores"], table["types"], strict=True))
     if not byte_tokens:
@@ -276,7 +242,7 @@ def _vocabulary(byte_tokens: bool) -> tuple[list[str], list[float], list[int]]:
     return list(tokens), list(scores), list(types)
 
 
-class _Weights:
+class Weights:
     """Random tensors by name, in the order in which they are added."""
 
     def __init__(self, random: np.random.Generator, types: list[int], n_embd: int) -> None:
@@ -314,7 +280,7 @@ class _Weights:
         }
 
 
-def _write(
+def write_gguf(
     path: Path,
     architecture: str,
     keys: Mapping[str, Any],
@@ -326,8 +292,9 @@ def _write(
     control_tokens: Sequence[str] = (),
     shard_tensors: int = 0,
 ) -> Path:
+    """A file with these keys and tensors, and the tokens that ``write_model`` tells of."""
     quantization, file_type = _FILE_TYPES[ftype]
-    tokens, scores, types = _vocabulary(byte_tokens)
+    tokens, scores, types = vocabulary(byte_tokens)
     tokens = [*tokens, *extra_tokens, *control_tokens]
     scores = [*scores, *[0.0] * (len(extra_tokens) + len(control_tokens))]
     types = [

@@ -109,6 +109,10 @@ class Stretches:
         number = bisect_right(self._starts, index - 1)
         return most if number == len(self._all) else min(most, self._starts[number] - index)
 
+    def any_in(self, start: int, end: int) -> bool:
+        """Whether any of the cells from ``start`` to ``end`` is of a picture."""
+        return self.at(start) is not None or self.tokens_from(start, end - start) < end - start
+
     def whole(self, length: int) -> int:
         """The most that the first ``length`` cells have without cutting a picture."""
         cut = self.at(length)

@@ -7,7 +7,7 @@ import warnings
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from llamaherd.errors import PromptError
 from llamaherd.llama.backend import Pixels
@@ -27,12 +27,24 @@ Image.core.set_block_size(_BLOCK_SIZE)  # type: ignore[attr-defined]  # document
 _DAMAGED: Final = (
     Image.DecompressionBombError,
     ArithmeticError,
+    AssertionError,
     EOFError,
     IndexError,
     OSError,
     SyntaxError,
     ValueError,
 )
+
+#: What makes the image of a camera that was held so upright, by EXIF's numbers for it.
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 #: What shines through where an image is transparent.
 _BACKGROUND: Final = (255, 255, 255, 255)
@@ -49,7 +61,8 @@ def read_pixels(data: bytes) -> Pixels:
                 raise PromptError(
                     f"invalid image: {image.width} x {image.height} pixels, at most {_MOST_PIXELS}"
                 )
-            return np.asarray(_in_colours(ImageOps.exif_transpose(image)))
+            image.load()
+            return np.asarray(_in_colours(_upright(image)))
     except _DAMAGED as error:
         raise PromptError(f"invalid image: {error}") from error
 
@@ -70,11 +83,20 @@ def _opened(data: bytes) -> Image.Image:
         ) from None
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """Unlike Pillow's ``exif_transpose``, which writes all that a camera noted anew, and fails if
+    there is anything odd in it."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
 def _in_colours(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # Pillow would cut greys of 16 bits off at 255.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        # Pillow would copy an image that is so already.
+        return image if image.mode == "RGB" else image.convert("RGB")
     ground = Image.new("RGBA", image.size, _BACKGROUND)
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")

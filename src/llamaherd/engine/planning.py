@@ -52,10 +52,13 @@ class Planner:
         # A batch has tokens or an image, so they take turns.
         self._has_shown = bool(viewing) and not (self._has_shown and len(viewing) < len(due))
         if self._has_shown:
-            self._plan_picture(viewing[0], writing=sum(each.is_writing for each in due))
+            sequence = viewing[0]
+            others = (each.is_writing for each in due if each is not sequence)
+            self._plan_picture(sequence, writing=sum(others))
         else:
-            others = [each for each in due if each not in viewing] if viewing else due
-            self._plan_tokens(others, share=self._backend.batch.capacity // max(len(running), 1))
+            if viewing:
+                due = [each for each in due if each not in viewing]
+            self._plan_tokens(due, share=self._backend.batch.capacity // max(len(running), 1))
 
     def evaluated(self, duration: int) -> None:
         """Charge every prompt its share of a step that took ``duration`` nanoseconds."""
@@ -112,7 +115,7 @@ class Planner:
         return len(run)
 
     def _plan_picture(self, sequence: Sequence, writing: int) -> None:
-        """Fill the batch with an image, or with as much of it as ``writing`` replies can bear."""
+        """Fill the batch with an image, or as much of it as ``writing`` other replies can bear."""
         slot = sequence.slot
         stretch = slot.ahead
         assert stretch is not None

@@ -13,7 +13,7 @@ from llamaherd.engine.pictures import Stretches
 from llamaherd.engine.prefix_cache import Slot
 from llamaherd.engine.sampling import Mask, TokenSampler
 from llamaherd.engine.stopping import ReplyText
-from llamaherd.errors import PromptError
+from llamaherd.errors import ImagesExceedContext, PromptError
 from llamaherd.llama.backend import Logits
 from llamaherd.runner.protocol import Generate
 
@@ -49,9 +49,10 @@ def fit_prompt(
 ) -> FittedPrompt:
     """Keep the first ``num_keep`` tokens (BOS not counted) and as much of the end as fits.
 
-    ``prompt`` are the request's tokens with its ``pictures`` among them, none of which is cut.
-    Raises ``PromptError`` when there is nothing to read, or too much and ``truncate`` is off or
-    every token is to be told.
+    ``prompt`` are the request's tokens with its ``pictures`` among them. Raises ``PromptError``
+    when there is nothing to read, or too much and ``truncate`` is off or every token is to be told,
+    ``ImagesExceedContext`` when a picture would go, whole or in part: a model answers also to a
+    question about what it hasn't seen. Older messages have gone before, with their pictures.
     """
     if not prompt:
         raise PromptError("no input provided")
@@ -63,12 +64,11 @@ def fit_prompt(
         return FittedPrompt(prompt, pictures, keep, 0)
     if request.score_prompt or not request.truncate:
         raise PromptError("the input length exceeds the context length")
-    end = pictures.whole_end(keep + excess)
-    keep = pictures.whole(keep)
-    if end == len(prompt):
-        raise PromptError("the image at the end of the prompt exceeds the context length")
+    end = keep + excess
+    if pictures.any_in(keep, end):
+        raise ImagesExceedContext(len(prompt), len(prompt) - len(request.prompt), n_ctx)
     rest = [*prompt[:keep], *prompt[end:]]
-    return FittedPrompt(rest, pictures.without(keep, end), keep, end - keep)
+    return FittedPrompt(rest, pictures.without(keep, end), keep, excess)
 
 
 def reply_limit(num_predict: int, n_ctx: int) -> int:

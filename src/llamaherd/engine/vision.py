@@ -45,6 +45,12 @@ _SMALLEST_SIDE: Final = 16
 _PICTURE_BITS: Final = 16
 
 
+def most_cells(backend: VisionBackend, n_ctx: int, n_batch: int) -> int:
+    """What one image may take: half of the context, for words are to have room beside it, and no
+    more than a batch where all of it must be evaluated together (Gemma 4's take up to 1120)."""
+    return min(n_ctx // 2, n_batch) if backend.mutual else n_ctx // 2
+
+
 class Viewer:
     """A vision backend with the images that it has seen last. Belongs to one thread.
 
@@ -74,7 +80,7 @@ class Viewer:
         return self._counts[digest]
 
     def see(self, image: bytes) -> Parts:
-        """What the model is shown for an image; raises as ``count``."""
+        """What the model is shown for an image; raises as ``count``, and ``EncodeFailed``."""
         digest = hashlib.sha256(image).digest()
         seen = self._seen.get(digest)
         if seen is None:

@@ -16,7 +16,13 @@ from llamaherd.errors import ContextExceeded
 from llamaherd.events import Done, Echo, Event
 from llamaherd.formats import grammar_of
 from llamaherd.generation.asked import asked_chat, check_context, check_generate
-from llamaherd.generation.prompting import build, chat_building, generate_building, template_of
+from llamaherd.generation.prompting import (
+    build,
+    chat_building,
+    check_images_fit,
+    generate_building,
+    template_of,
+)
 from llamaherd.generation.reading import Reading, form_of, parser_of
 from llamaherd.generation.scoring import ScoresOfPrompt, scored_prompt
 from llamaherd.grammar import Form
@@ -61,6 +67,7 @@ class Generation:
             limit = _limit(request, grant)
             building = generate_building(model, request, template, limit)
             read = await build(building, grant.runner)
+            check_images_fit(read, grant.runner.info.n_ctx, truncate=request.truncate)
             prompt = read.prompt
             parser = None
             form: Form | None = grammar_of(request.format)
@@ -143,6 +150,7 @@ class Generation:
             n_ctx = grant.runner.info.n_ctx
             if read.count > n_ctx and not request.truncate:
                 raise ContextExceeded(read.count, n_ctx)
+            check_images_fit(read, n_ctx, truncate=request.truncate)
             prompt_read(read.count)
             parser = await parser_of(model.template, prompt, request.tools, request.think)
             form = await form_of(model.template, prompt, request)

@@ -8,7 +8,7 @@ from typing import Final
 
 from llamaherd.api.requests import ChatRequest, GenerateRequest
 from llamaherd.catalog import CatalogModel
-from llamaherd.errors import BadRequest, PromptError
+from llamaherd.errors import BadRequest, ContextExceeded, ImagesExceedContext, PromptError
 from llamaherd.prompt.builder import Building, Prompt, chat_prompt, generate_prompt
 from llamaherd.prompt.template import GoTemplate, PromptTemplate
 from llamaherd.runner.process import Runner
@@ -66,13 +66,18 @@ def chat_building(model: CatalogModel, request: ChatRequest, limit: int | None) 
 class ReadablePrompt:
     """A prompt as a runner reads it: its tokens, and the images that stand between them.
 
-    ``count`` is how many cells of the context all that takes.
+    ``of_images`` is how many cells of the context the images take.
     """
 
     prompt: Prompt
     tokens: list[int]
     images: list[Placed]
-    count: int
+    of_images: int
+
+    @property
+    def count(self) -> int:
+        """How many cells of the context all that takes."""
+        return len(self.tokens) + self.of_images
 
     def images_after(self, before: int) -> list[Placed]:
         """The images where ``before`` more tokens stand after the opening ones."""
@@ -107,6 +112,19 @@ async def build(building: Building, runner: Runner) -> ReadablePrompt:
         count = found[1].count
 
 
+def check_images_fit(read: ReadablePrompt, n_ctx: int, *, truncate: bool) -> None:
+    """Raises ``PromptError`` where images alone exceed the context, before they are encoded.
+
+    The runner refuses them too (``engine.sequence.fit_prompt``), but not before it has seen all,
+    and of many that takes minutes and gigabytes.
+    """
+    if read.of_images <= n_ctx:
+        return
+    if truncate:
+        raise ImagesExceedContext(read.count, read.of_images, n_ctx)
+    raise ContextExceeded(read.count, n_ctx)
+
+
 class _Reader:
     """Has a runner translate prompts that may have images in common."""
 
@@ -125,7 +143,7 @@ class _Reader:
                 images.append(Placed(len(tokens), prompt.images[segment]))
                 indexes.append(segment)
         sizes = [await self._size(prompt, index) for index in indexes]
-        return ReadablePrompt(prompt, tokens, images, len(tokens) + sum(sizes))
+        return ReadablePrompt(prompt, tokens, images, sum(sizes))
 
     async def _size(self, prompt: Prompt, index: int) -> int:
         """Raises ``PromptError`` that says which of several images can't be shown."""

@@ -45,6 +45,10 @@ class UnusableImage(ValueError):
     """An image that a model can't be shown, because of its size for example."""
 
 
+class EncodeFailed(Exception):
+    """The library could not compute the embeddings of an image."""
+
+
 class InvalidText(ValueError):
     """A text that the vocabulary can't represent."""
 
@@ -196,6 +200,7 @@ class Backend(Protocol):
     def can_truncate(self, slot: int, length: int) -> bool:
         """Whether the sequence can go back to its first ``length`` positions.
 
+        It may end before: with M-RoPE the last cell of an image isn't at the last of its positions.
         Recurrent and hybrid models can't forget, and a sliding window has lost what is behind it.
         """
 
@@ -277,4 +282,4 @@ class VisionBackend(Protocol):
         """What stands for an image: tokens, and runs of embeddings. Raises ``UnusableImage``."""
 
     def encode(self, outline: Outline) -> Embeddings:
-        """The embeddings of a run. Raises ``UnusableImage``."""
+        """The embeddings of a run. Raises ``EncodeFailed``."""

@@ -90,7 +90,7 @@ class LlamaBackend:
         last = C.llama_memory_seq_pos_max(self._memory, slot)
         if last + 1 == length:
             return True
-        if last + 1 < length or not self._forgets:
+        if last < 0 or not self._forgets:
             return False
         # Of a sliding window, all that the next token looks back on must still be there.
         first = C.llama_memory_seq_pos_min(self._memory, slot)

@@ -12,9 +12,10 @@ import importlib.util
 import logging
 import re
 import sys
+import threading
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 logger = logging.getLogger("llamaherd.llama.cpp")
 
@@ -73,12 +74,16 @@ _WHERE: Final = re.compile(
 LogListener = Callable[[int, str], None]
 
 
-class _LogRouter:
-    """Puts llama.cpp's pieces of lines together and hands whole lines to logging."""
+class _LogRouter(threading.local):
+    """Puts llama.cpp's pieces of lines together and hands whole lines to logging.
+
+    Each thread has its own pieces and listener: an image may be encoded while text is evaluated.
+    """
+
+    expecting_errors: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.listener: LogListener | None = None
-        self.expecting_errors = False
         self._level = logging.DEBUG
         self._line = ""
 
@@ -99,13 +104,13 @@ log_callback: Final = C.llama_log_callback(_router.write)
 
 def expect_errors(expected: bool) -> None:
     """Whether errors are the consequence of something wanted, and no news for the log."""
-    _router.expecting_errors = expected
+    _LogRouter.expecting_errors = expected
 
 
 class LoadLog:
-    """Listens to llama.cpp while it loads or quantises: the errors it reports and all lines.
+    """Listens to what llama.cpp says in this thread: the errors it reports and all lines.
 
-    A context manager; within another it listens alone, as llama.cpp has one log.
+    A context manager; within another it listens alone.
     """
 
     def __init__(self) -> None:

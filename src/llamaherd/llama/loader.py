@@ -105,10 +105,9 @@ def load(spec: ModelSpec, progress: Progress) -> LoadedModel:
     The context of one sequence is at most what the model was trained for. Raises ``LoadError``
     with the reason that llama.cpp's log gives; files other than the model are named.
     """
-    with _model(spec, progress) as (model, log):
+    with _model(spec, progress) as (model, log), _projector(spec, model) as projector:
         n_ctx, n_ctx_train = _context_length(spec, model)
         n_embed = _embedding_sequences(spec, model)
-        projector = _load_projector(spec, model)
         params = _for_text(spec, model, n_ctx, n_embed)
         if projector is not None and projector.mutual:
             # An image is evaluated in one piece.
@@ -229,19 +228,29 @@ def _load_model(spec: ModelSpec, progress: Progress, log: LoadLog) -> Any:
     return model
 
 
-def _load_projector(spec: ModelSpec, model: Any) -> Projector | None:
-    """Few models have one, so its library is loaded only then."""
+@contextmanager
+def _projector(spec: ModelSpec, model: Any) -> Iterator[Projector | None]:
+    """What sees for the model, closed if what follows fails.
+
+    Few models have one, so its library is loaded only then.
+    """
     if spec.projector is None:
-        return None
+        yield None
+        return
     from llamaherd.llama.vision import Projector
 
-    return Projector(
+    projector = Projector(
         spec.projector,
         model,
         threads=spec.threads,
         flash_attention=int(C.LLAMA_FLASH_ATTN_TYPE_AUTO),
         gpu=spec.gpu_layers != 0 and bool(C.llama_supports_gpu_offload()),
     )
+    try:
+        yield projector
+    except BaseException:
+        projector.close()
+        raise
 
 
 def _require_vocabulary(model: Any) -> None:

@@ -13,7 +13,14 @@ from typing import Any, Final
 import numpy as np
 
 from llamaherd.errors import InvalidGGUF, LoadError
-from llamaherd.llama.backend import Embeddings, Outline, Pixels, Positions, UnusableImage
+from llamaherd.llama.backend import (
+    Embeddings,
+    EncodeFailed,
+    Outline,
+    Pixels,
+    Positions,
+    UnusableImage,
+)
 from llamaherd.llama.library import C, LoadLog, import_functions, log_callback
 from llamaherd.llama.memory import MemoryUse, memory_use
 from llamaherd.llama.streams import projector_file
@@ -89,7 +96,7 @@ class Projector:
         with LoadLog() as log:
             result = _M.mtmd_encode_chunk(self._context, outline.source.pointer)
         if result != 0:
-            raise UnusableImage(f"an image can't be encoded: {log.reason}")
+            raise EncodeFailed(f"llama.cpp could not encode an image: {log.reason}")
         found = _M.mtmd_get_output_embd(self._context)
         return np.ctypeslib.as_array(found, (outline.length, self.width)).copy()
 

@@ -109,9 +109,11 @@ class Runner:
                 self._embedder = Embedder(vectors, send, engine.make_room)
                 self._passages = PassageReader(vocabulary, vectors)
             if model.projector is not None:
-                from llamaherd.engine.vision import Viewer
+                from llamaherd.engine.vision import Viewer, most_cells
 
-                self._viewing.viewer = Viewer(model.projector, model.backend.n_ctx // 2)
+                backend = model.backend
+                most = most_cells(model.projector, backend.n_ctx, backend.batch.capacity)
+                self._viewing.viewer = Viewer(model.projector, most)
         else:
             self._embedder = Embedder(model.backend, send)
             self._passages = PassageReader(vocabulary, model.backend)

@@ -249,9 +249,10 @@ class Placement:
         vram = 0
         if gpu_layers:
             compute += len(self._machine.gpus) * _DRIVER_SHARE
-            vram = compute + (shape.weights + cache) * gpu_layers // (shape.layers + 1)
+            layered = shape.weights - shape.projector + cache
+            vram = compute + shape.projector + layered * gpu_layers // (shape.layers + 1)
         mapped = wanted.use_mmap and shape.mapped
-        pinned = cache + compute + (0 if mapped else shape.weights)
+        pinned = cache + compute + (shape.projector if mapped else shape.weights)
         return Estimate(shape.weights, cache, compute, vram, pinned)
 
 

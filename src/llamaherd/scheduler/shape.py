@@ -21,8 +21,9 @@ class ModelShape:
 
     ``key_width`` and ``value_width`` are the values that one token takes in the caches of all
     layers together, ``state_width`` the 32-bit values of one sequence in all recurrent layers.
-    ``head_sizes`` are the lengths of a key and a value. ``weights`` is in bytes.
-    ``context_train`` 0 is unknown. Weights that can't be ``mapped`` into memory are read into it.
+    ``head_sizes`` are the lengths of a key and a value. ``context_train`` 0 is unknown. ``weights``
+    is in bytes, of which a ``projector`` takes so many. That and weights that can't be ``mapped``
+    into memory are read into it.
 
     ``embeds`` says that the model is made for embeddings. One that ``pools`` can do nothing else,
     and evaluates a text as a whole; one that ``ranks`` gives pairs of texts a score. Without
@@ -44,6 +45,7 @@ class ModelShape:
     ranks: bool = False
     causal: bool = True
     mapped: bool = True
+    projector: int = 0
 
     @classmethod
     def of(cls, gguf: GGUF) -> ModelShape:
