@@ -191,9 +191,9 @@ def create(server: Server, model: Path, projector: Path) -> None:
     server.request("POST", "/api/create", {"model": "seeing", "files": digests, "stream": False})
 
 
-def first_token(server: Server, threads: int, image: bytes, prompt: str) -> float:
+def first_token(server: Server, threads: int, image: bytes | None, prompt: str) -> float:
     options = OPTIONS | {"num_predict": 1, "num_thread": threads}
-    images = [base64.b64encode(image).decode()]
+    images = [] if image is None else [base64.b64encode(image).decode()]
     return server.stream("seeing", prompt, options, images=images).first_token / 1e9
 
 
@@ -227,6 +227,9 @@ def stream_lines(server: Server, threads: int) -> Iterator[bytes]:
 
 
 def turn(server: Server, given: argparse.Namespace, projector: Path) -> dict[str, float]:
+    # As in the bare loop, no other prompt is in the memory.
+    server.unload("seeing")
+    first_token(server, given.threads, None, "Hello")
     image = new_image()
     row = {
         "over HTTP": first_token(server, given.threads, image, PROMPT),
@@ -252,7 +255,6 @@ def main() -> None:
     projector = cached_projector(given.model)
     with serving(OLLAMA_NUM_PARALLEL="2") as server:
         create(server, given.model, projector)
-        first_token(server, given.threads, new_image(), PROMPT)
         rows = [turn(server, given, projector) for _ in range(given.turns)]
     for name in rows[0]:
         values = [row[name] for row in rows]
