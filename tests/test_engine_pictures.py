@@ -118,13 +118,18 @@ def test_replies_flow_on_while_an_image_is_read() -> None:
     assert desk.replies[2].text == viewing.continuation(6)
 
 
-def test_giving_up_while_an_image_is_read_leaves_nothing_behind() -> None:
-    backend = FakeBackend(n_batch=2)
+def having_looked(question: Question, backend: FakeBackend) -> Desk:
+    """An engine that has read the question's image, or its first piece."""
     desk = Desk(backend, n_slots=1)
-    question = Question("see ", GRID, "!")
     question.submit(desk, 1)
     while not backend.shown:
         desk.engine.step()
+    return desk
+
+
+def test_giving_up_while_an_image_is_read_leaves_nothing_behind() -> None:
+    question = Question("see ", GRID, "!")
+    desk = having_looked(question, FakeBackend(n_batch=2))
     desk.engine.cancel(1)
     reply = question.ask(desk, 2)
     assert reply.text == question.continuation(6)
@@ -133,11 +138,8 @@ def test_giving_up_while_an_image_is_read_leaves_nothing_behind() -> None:
 
 def test_an_aborted_piece_is_read_again() -> None:
     backend = FakeBackend(n_batch=4)
-    desk = Desk(backend, n_slots=1)
     question = Question("see ", GRID, "!")
-    question.submit(desk, 1)
-    while not backend.shown:
-        desk.engine.step()
+    desk = having_looked(question, backend)
     backend.failures.append(DecodeAborted)
     assert desk.finish()[1].text == question.continuation(6)
 
@@ -145,11 +147,8 @@ def test_an_aborted_piece_is_read_again() -> None:
 @pytest.mark.parametrize("picture", [CAT, WHOLE, GRID], ids=["row", "mutual", "grid"])
 def test_an_image_that_was_read_whole_survives_an_abort_behind_it(picture: Picture) -> None:
     backend = FakeBackend()
-    desk = Desk(backend, n_slots=1)
     question = Question("see ", picture, " what?")
-    question.submit(desk, 1)
-    while not backend.shown:
-        desk.engine.step()
+    desk = having_looked(question, backend)
     backend.failures.append(DecodeAborted)
     assert desk.finish()[1].text == question.continuation(6)
     assert len(backend.shown) == 1
